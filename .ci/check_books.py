@@ -1,0 +1,141 @@
+"""House rules that nbdev and ruff do not check; prints each break and fails if there is one."""
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST_CELL, LONGEST_LINE = 45, 96  # lines, characters
+LEAST_PROSE, LEAST_CHECKS = 60, 3  # words, assertions; in notebooks that export a module
+CHECKS = ("test_eq(", "test_close(", "test_fail(", "assert ")
+FORBIDDEN = {
+    r"^#\|\s*eval:\s*false": "is never run (#| eval: false)",
+    r"^#\|\s+-\s": "has a Quarto list over several lines, which breaks the export",
+    r"^[%!]": "has a magic or shell line",
+    r"\bsys\.path\b": "changes sys.path",
+    r"^(nbdev_export|nbdev\.nbdev_export)\(": "exports from inside the notebook",
+    r"^from \S+ import \*": "has a star import",
+}
+OWN_IMPORT = re.compile(r"^\s*(?:from|import) asm_mapping\.(\w+)", re.MULTILINE)
+ONLY_IMPORTS = re.compile(r"(#.*\n|\s|(from|import) [\w., ]+( import)?( \([\w\s,]*\))?)*")
+EXPORTS = re.compile(r"^#\|\s*default_exp\s+(\w+)", re.MULTILINE)
+TITLE = re.compile(r"# \S.*\n+> \S")
+FRONT_MATTER = re.compile(r"---\ntitle: .+\nsubtitle: ")
+EXPORTED = re.compile(r"^#\|\s*exporti?\s*$", re.MULTILINE)
+FIGURE = re.compile(r"^(?:\w+ = )?(?:\w+\.)?(?:\w+_figure|\w+_table|plt\.\w+|sns\.\w+)\(", re.M)
+LABEL = re.compile(r"^#\| label: ((fig|tbl)-[\w-]+)$", re.MULTILINE)
+
+
+class Book:
+    "A notebook's number, its code cells and its prose."
+
+    def __init__(self, path: Path):
+        self.name, self.number = path.name, path.name[:2]
+        self.cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        self.code = [cell for cell in self.cells if cell["cell_type"] == "code"]
+        self.sources = ["".join(cell["source"]) for cell in self.code]
+        self.prose = [
+            "".join(cell["source"]) for cell in self.cells if cell["cell_type"] == "markdown"
+        ]
+        self.modules = [found for source in self.sources for found in EXPORTS.findall(source)]
+        self.is_template = self.number >= "60"
+
+
+def cell_breaks(book: Book) -> Iterator[str]:
+    "Outputs, length, and lines that do not belong in any notebook."
+    if any(cell["outputs"] or cell["execution_count"] for cell in book.code):
+        yield "holds outputs: jupyter nbconvert --clear-output --inplace"
+    for number, source in enumerate(book.sources):
+        lines = source.splitlines()
+        if len(lines) > LONGEST_CELL and not ONLY_IMPORTS.fullmatch(source):
+            yield f"code cell {number} has {len(lines)} lines, {LONGEST_CELL} at most"
+        if any(len(line) > LONGEST_LINE for line in lines):
+            yield f"code cell {number} has a line over {LONGEST_LINE} characters"
+        for pattern, told in FORBIDDEN.items():
+            if re.search(pattern, source, re.MULTILINE):
+                yield f"code cell {number} {told}"
+
+
+def story_breaks(book: Book) -> Iterator[str]:
+    "A title with its sentence, and enough words and checks to follow the code."
+    first = "".join(book.cells[0]["source"])
+    if not TITLE.match(first) and not (book.is_template and FRONT_MATTER.match(first)):
+        yield "does not begin with '# Title' and '> one sentence'"
+    words = sum(len(text.split()) for text in book.prose)
+    checks = sum(source.count(word) for source in book.sources for word in CHECKS)
+    if not book.is_template and (words < LEAST_PROSE or checks < LEAST_CHECKS):
+        yield f"explains or tests little: {words} words of prose, {checks} checks"
+
+
+def module_breaks(book: Book) -> Iterator[str]:
+    "A module notebook exports the module it is named after; a template exports none."
+    wanted = [] if book.is_template else [book.name[3:].removesuffix(".ipynb")]
+    if book.modules != wanted:
+        yield f"has default_exp {book.modules}, {wanted} was expected"
+
+
+def import_breaks(book: Book, owners: dict[str, str]) -> Iterator[str]:
+    "Imports point to lower numbers; a test cell may also import its own module."
+    for source in book.sources:
+        for module in OWN_IMPORT.findall(source):
+            owner = owners.get(module)
+            if owner is None:
+                yield f"imports asm_mapping.{module}, which no notebook exports"
+            elif owner > book.number or (owner == book.number and EXPORTED.search(source)):
+                yield f"imports asm_mapping.{module}, which notebook {owner} exports"
+
+
+def template_breaks(book: Book) -> Iterator[str]:
+    "One parameters cell of literals; every figure and table labelled and captioned."
+    tagged = [
+        source
+        for cell, source in zip(book.code, book.sources, strict=True)
+        if "parameters" in cell["metadata"].get("tags", [])
+    ]
+    if len(tagged) != 1:
+        yield f"has {len(tagged)} cells tagged parameters, one was expected"
+    for statement in ast.parse("\n".join(tagged)).body:
+        try:
+            ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
+            yield f"parameters hold more than literals: {ast.unparse(statement)}"
+    labels = [label for source in book.sources for label, _ in LABEL.findall(source)]
+    for label in {label for label in labels if labels.count(label) > 1}:
+        yield f"uses the label {label} twice"
+    for number, source in enumerate(book.sources):
+        label = LABEL.search(source)
+        if FIGURE.search(source) and not label:
+            yield f"code cell {number} shows a figure or table without a label"
+        if label and f"#| {label[2]}-cap:" not in source:
+            yield f"code cell {number} has the label {label[1]} and no caption"
+
+
+def package_breaks(books: list[Book]) -> Iterator[str]:
+    "Each module has exactly one notebook."
+    made = [module for book in books for module in book.modules]
+    for module in sorted({module for module in made if made.count(module) > 1}):
+        yield f"{module}.py: exported by two notebooks"
+    kept = {path.stem for path in (ROOT / "asm_mapping").glob("[!_]*.py")}
+    for module in sorted(kept - {*made}):
+        yield f"asm_mapping/{module}.py: no notebook exports it; delete it"
+
+
+def main() -> int:
+    "Check the notebooks and the package."
+    books = [Book(path) for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]
+    owners = {module: book.number for book in books for module in book.modules}
+    found = []
+    for book in books:
+        rules = [cell_breaks(book), story_breaks(book), module_breaks(book)]
+        rules += [import_breaks(book, owners)]
+        rules += [template_breaks(book)] if book.is_template else []
+        found += [f"{book.name}: {text}" for rule in rules for text in rule]
+    found += package_breaks(books)
+    print("\n".join(found) or f"{len(books)} notebooks keep the house rules")
+    return bool(found)
+
+
+sys.exit(main())

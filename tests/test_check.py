@@ -1,0 +1,101 @@
+"""A person's dataset, told right: `asm-mapping check` and the errors of a manifest."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from helpers import CommandLine, change_raster, write_dataset
+
+FAULTS = {  # file: words that must stand beside it
+    "optical/c00.tif": "truncated",
+    "sar/c01.tif": "band",
+    "mask/c02.tif": "57 x 64",
+    "mask/c03.tif": "7",
+    "sar/c04.tif": "valid",
+}
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "A dataset with every fault, each on a chip of its own; c10 looks like c11."
+    manifest = write_dataset(tmp_path_factory.mktemp("faulty"), "faulty")
+    root = manifest.parent / "faulty"
+    truncated = root / "optical/c00.tif"
+    truncated.write_bytes(truncated.read_bytes()[: truncated.stat().st_size // 2])
+    change_raster(root / "sar/c01.tif", lambda values: values[[0, 1, 1]])
+    change_raster(root / "mask/c02.tif", lambda values: values[:, :-7])
+    change_raster(root / "mask/c03.tif", lambda values: values * 7)
+    change_raster(root / "sar/c04.tif", lambda values: values * np.nan)
+    with rasterio.open(root / "optical/c11.tif") as file:
+        change_raster(root / "optical/c10.tif", lambda _: file.read() + 1)
+    (root / "sar/c05.tif").unlink()
+    table = (root / "chips.csv").read_text().replace("c06,g2\n", "") + "c99,g0\n"
+    (root / "chips.csv").write_text(table)
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def told(cli: CommandLine, faulty: Path) -> str:
+    return cli("check", faulty, status=3).text
+
+
+@pytest.mark.parametrize("file", FAULTS)
+def test_each_bad_file_is_named_with_its_fault(told: str, file: str):
+    lines = [line for line in told.splitlines() if file in line]
+    assert any(FAULTS[file] in line for line in lines), told
+
+
+@pytest.mark.parametrize("chip", ["c05", "c06", "c99"])
+def test_chips_without_partner_or_index_row_are_named(told: str, chip: str):
+    assert chip in told
+
+
+def test_whole_chips_are_not_accused(told: str):
+    assert not [line for line in told.splitlines() if "c09" in line]
+
+
+def test_chips_that_look_alike_across_groups_are_warned_of(told: str):
+    assert any("c10" in line and "c11" in line for line in told.splitlines())
+
+
+def test_a_whole_dataset_is_fine(cli: CommandLine, dataset: Path):
+    report = json.loads(cli.quickly("check", dataset, "--json", status=0))
+    assert "c00" not in json.dumps(report)
+
+
+def test_json_is_for_machines(cli: CommandLine, faulty: Path):
+    report = json.loads(cli("check", faulty, "--json", status=3).out)
+    assert "optical/c00.tif" in json.dumps(report)
+
+
+def test_prepare_refuses_what_check_accuses(cli: CommandLine, faulty: Path):
+    told = cli("run", faulty, "--modality", "optical", "--fold", "0", status=1).text
+    assert "optical/c00.tif" in told and "exclude" in told
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("licence =", "license =", "license"),
+        ('path = "sar/{chip}.tif"', "", "sar.path"),
+        ("positive = [1]", 'positive = "one"', "positive"),
+        ("planet_nicfi", "planet_x", "planet_x"),
+        ("[index]", "[index", "line"),
+        ('group = "group"', 'group = "scene"', "scene"),
+        ("root = ", 'root = "absent" #', "absent"),
+    ],
+)
+def test_a_broken_manifest_is_told_in_a_sentence(
+    cli: CommandLine, dataset: Path, tmp_path: Path, old: str, new: str, words: str
+):
+    text = dataset.read_text()
+    assert old in text
+    broken = tmp_path / "broken.toml"
+    broken.write_text(text.replace(old, new))
+    assert words in cli.quickly("check", broken, status=1)
+
+
+def test_a_missing_manifest_is_named(cli: CommandLine):
+    assert "nowhere.toml" in cli("check", "nowhere.toml", status=1).text

@@ -1,0 +1,126 @@
+"""A comparison, what follows from it, and what happens when one of its runs fails."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from helpers import SMALL, CommandLine, write_dataset
+
+ARMS = ("sar", "optical", "decision_fusion")
+
+
+@pytest.fixture(scope="module")
+def compared(cli: CommandLine, dataset: Path, finished: Path) -> str:
+    "A comparison of three arms on two folds, one run of which was finished before."
+    return cli("compare", dataset, "--modalities", ",".join(ARMS), *SMALL).text
+
+
+def test_compare_reuses_and_writes_tables(cli: CommandLine, compared: str, finished: Path):
+    assert f"reused ({finished})" in compared
+    for arm in ARMS:
+        for fold in (0, 1):
+            assert (cli.runs / f"tiny/{arm}/fold-{fold}/metrics.json").exists()
+    assert (cli.runs / "tiny/compare.ipynb").exists()
+    with open(cli.root / "reports/tiny/scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["modality"] for row in rows} == set(ARMS)
+
+
+def test_decision_fusion_costs_the_sum(cli: CommandLine, compared: str):
+    cost = {
+        arm: json.loads((cli.runs / f"tiny/{arm}/fold-0/metrics.json").read_text())["cost"]
+        for arm in ARMS
+    }
+    alone = cost["sar"]["parameters"] + cost["optical"]["parameters"]
+    assert alone <= cost["decision_fusion"]["parameters"] <= alone + 3
+    assert cost["decision_fusion"]["flop_per_pixel"] == pytest.approx(
+        cost["sar"]["flop_per_pixel"] + cost["optical"]["flop_per_pixel"], rel=0.01
+    )
+
+
+def test_every_arm_is_scored_on_the_same_pixels(cli: CommandLine, compared: str):
+    for fold in (0, 1):
+        folders = [cli.runs / f"tiny/{arm}/fold-{fold}" for arm in ARMS]
+        assert len({(folder / "splits.csv").read_text() for folder in folders}) == 1
+        tests = [json.loads((f / "metrics.json").read_text())["test"] for f in folders]
+        assert len({(test["pixels"], test["positives"]) for test in tests}) == 1
+
+
+def test_runs_lists_them(cli: CommandLine, compared: str):
+    told = cli.quickly("runs", "tiny", status=0)
+    assert told.count("finished") == 6 and "partial" not in told
+
+
+def test_report_without_quarto_opens_from_disk(cli: CommandLine, compared: str):
+    told = cli("report", "tiny").text
+    assert "quarto" in told.lower()
+    site = cli.root / "reports/_site"
+    assert str(site / "index.html") in told
+    pages = list(site.rglob("*.html"))
+    assert len(pages) >= 2
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        remote = re.findall(
+            r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//[^\"]*", text
+        )
+        assert not remote, f"{page.name} wants the network: {remote[:3]}"
+
+
+def test_evaluate_on_its_own_dataset_scores_test_chips(
+    cli: CommandLine, dataset: Path, finished: Path, tmp_path: Path
+):
+    cli.quickly("evaluate", finished, dataset, "--json", tmp_path / "scores.json", status=0)
+    result = json.loads((tmp_path / "scores.json").read_text())
+    metrics = json.loads((finished / "metrics.json").read_text())
+    with open(finished / "splits.csv", newline="") as file:
+        test = [row["chip"] for row in csv.DictReader(file) if row["part"] == "test"]
+    assert result["chips"] == len(test)
+    assert result["scores"] == metrics["test"]
+
+
+def test_evaluate_elsewhere_scores_all_chips(cli: CommandLine, finished: Path, tmp_path: Path):
+    other = write_dataset(tmp_path, "other", seed=1)
+    cli.quickly("evaluate", finished, other, "--json", tmp_path / "scores.json", status=0)
+    result = json.loads((tmp_path / "scores.json").read_text())
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert result["chips"] == 12
+    assert result["scores"]["threshold"] == metrics["validation"]["threshold"]
+
+
+def test_evaluate_refuses_chips_of_training_by_name(
+    cli: CommandLine, dataset: Path, finished: Path, tmp_path: Path
+):
+    renamed = tmp_path / "renamed.toml"
+    text = dataset.read_text().replace('name = "tiny"', 'name = "renamed"')
+    renamed.write_text('exclude = ["c00"]\n' + text)
+    told = cli.quickly("evaluate", finished, renamed, status=3)
+    with open(finished / "splits.csv", newline="") as file:
+        parts = {row["chip"]: row["part"] for row in csv.DictReader(file)}
+    refused = told[told.index("refused") :]
+    for chip, part in parts.items():
+        if chip != "c00":
+            assert (chip in refused) == (part in ("train", "validation")), chip
+
+
+def test_a_failed_run_leaves_its_notebook_and_the_others_go_on(
+    cli: CommandLine, dataset: Path, compared: str
+):
+    folder = cli.runs / "tiny/sar/fold-1"
+    partial = folder.with_name("fold-1_partial")
+    shutil.rmtree(cli.runs / "tiny/optical/fold-1")
+    folder.rename(partial)
+    (partial / "metrics.json").unlink()
+    (partial / "checkpoints").mkdir()
+    (partial / "checkpoints/last.ckpt").write_text("a checkpoint that a bad disk spoiled")
+    told = cli("compare", dataset, "--modalities", "sar,optical", *SMALL, status=3).text
+    assert re.search(r"failed: .*sar.*fold 1", told), told
+    assert str(partial / "run.ipynb") in told
+    cells = nbformat.read(partial / "run.ipynb", as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert any(output.output_type == "error" for output in outputs)
+    assert (cli.runs / "tiny/optical/fold-1/metrics.json").exists()
+    assert not folder.exists()

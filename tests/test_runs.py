@@ -1,0 +1,120 @@
+"""One run as a person meets it: wrong words, reuse, Ctrl-C, a kill, a second writer."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from helpers import SMALL, CommandLine, Process, finish, wait_for
+
+LONG = tuple("-p steps 90 -p rounds 30 -p batch_size 4 -p chip_px 64".split())
+
+
+def weights(folder: Path) -> str:
+    return json.loads((folder / "provenance.json").read_text())["weights"]
+
+
+def trained_a_while(partial: Path) -> bool:
+    "Say whether a run has validated thrice and written a checkpoint."
+    history = partial / "history.csv"
+    rows = history.read_text().count("\n") if history.exists() else 0
+    return rows > 3 and (partial / "checkpoints/last.ckpt").exists()
+
+
+def start_long(cli: CommandLine, dataset: Path, name: str) -> tuple[Process, Path]:
+    "Start a run of some seconds and wait until it is well under way."
+    words = ("run", dataset, "--modality", "sar", "--name", name, *LONG)
+    process = cli.start(*words)
+    partial = cli.runs / name / "sar/fold-0_partial"
+    wait_for(lambda: trained_a_while(partial), process)
+    return process, partial
+
+
+def test_help_names_the_commands(cli: CommandLine):
+    told = cli("--help").out
+    for command in ("demo", "check", "explore", "run", "compare", "evaluate", "report", "runs"):
+        assert command in told
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        ("run {} --modality optical -p stepz 3", 1, "stepz"),
+        ("run {} --modality optical -p steps many", 1, "steps"),
+        ("run {} --modality radar", 1, "radar"),
+        ("run {} --modality optical --fold 7", 1, "7"),
+        ("run {} --modality optical -p", 2, ""),
+        ("run {}", 2, "modality"),
+        ("run {} --modality optical --folder x", 2, "folder"),
+        ("compare {} --modalities sar,radar", 1, "radar"),
+        ("compare {} -p weights no-such-weights", 1, "no-such-weights"),
+        ("evaluate nowhere {}", 1, "nowhere"),
+    ],
+)
+def test_wrong_words_are_named(
+    cli: CommandLine, dataset: Path, words: str, status: int, told: str
+):
+    assert told in cli.quickly(*words.format(dataset).split(), status=status)
+    assert not list(cli.runs.glob("tiny/*/*_partial")), "nothing begins that cannot end"
+
+
+def test_fusion_of_one_sensor_is_refused(cli: CommandLine, dataset: Path, tmp_path: Path):
+    text = dataset.read_text()
+    alone = tmp_path / "alone.toml"
+    alone.write_text(text[: text.index("[sar]")] + text[text.index("[mask]") :])
+    told = cli.quickly("run", alone, "--modality", "late_fusion", *SMALL, status=1)
+    assert "sar" in told and "late_fusion" in told
+
+
+def test_a_run_folder_is_whole(finished: Path):
+    names = {path.name for path in finished.iterdir()}
+    files = "run.ipynb settings.json splits.csv history.csv metrics.json curve.csv chips.csv"
+    assert {*files.split(), "provenance.json", "predictions", "model"} <= names
+    assert not list(finished.parent.glob("*_partial"))
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert 0 <= metrics["test"]["f1"] <= 1 and metrics["cost"]["parameters"] > 1e6
+
+
+def test_a_finished_run_is_reused(cli: CommandLine, dataset: Path, finished: Path):
+    before = (finished / "metrics.json").stat().st_mtime_ns
+    told = cli.quickly("run", dataset, "--modality", "optical", *SMALL, status=0)
+    assert "reused" in told
+    assert (finished / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_other_settings_are_named_one_by_one(cli: CommandLine, dataset: Path, finished: Path):
+    other = ("-p", "steps", 7, "-p", "loss", "focal")
+    told = cli.quickly("run", dataset, "--modality", "optical", *SMALL, *other, status=1)
+    assert "steps is 6 there, 7 here" in told and "loss is 'bce_dice' there" in told
+    assert (finished / "metrics.json").exists()
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(cli: CommandLine, dataset: Path):
+    process, partial = start_long(cli, dataset, "killed")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert partial.exists() and not (partial.parent / "fold-0").exists()
+    assert "partial" in cli.quickly("runs", "killed", status=0)
+    words = ("run", dataset, "--modality", "sar", *LONG)
+    assert "going on" in cli(*words, "--name", "killed").text
+    cli(*words, "--name", "whole")
+    whole, killed = (cli.runs / name / "sar/fold-0" for name in ("whole", "killed"))
+    assert weights(killed) == weights(whole)
+    scores = [json.loads((f / "metrics.json").read_text())["test"] for f in (whole, killed)]
+    assert scores[0] == scores[1]
+    history = (killed / "history.csv").read_text().splitlines()
+    assert len(history) == len((whole / "history.csv").read_text().splitlines())
+
+
+def test_a_second_writer_waits_and_ctrl_c_keeps_the_partial_run(
+    cli: CommandLine, dataset: Path
+):
+    process, partial = start_long(cli, dataset, "stopped")
+    again = ("run", dataset, "--modality", "sar", "--name", "stopped", *LONG)
+    assert "another process is writing" in cli(*again, status=1).text
+    os.killpg(process.pid, signal.SIGINT)
+    assert "stopped" in finish(process, status=130).text
+    assert (partial / "checkpoints/last.ckpt").exists()
+    assert not (partial.parent / "fold-0").exists()
+    assert "partial" in cli.quickly("runs", "stopped", status=0)
