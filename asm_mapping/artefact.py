@@ -136,7 +136,7 @@ def save_artefact(
         write_json(partial / "card.json", card.model_dump())
     return card
 
-
+# %% ../nbs/23_artefact.ipynb #5bc3ecba
 def load_card(folder: Path) -> Card:
     "Read the card of an artefact; what does not fit is a UserError."
     path = Path(folder) / "card.json"
@@ -164,7 +164,8 @@ def load_artefact(
         ) from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}): copy it again") from None
-    model = build_model(replace(architecture_of(card), weights="none"))
+    with torch.random.fork_rng(devices=[]):  # loading leaves the caller's random state alone
+        model = build_model(replace(architecture_of(card), weights="none"))
     told = differences(model.state_dict(), state)
     if told:
         raise UserError(f"{path} does not fit its card: {told}")

@@ -12,6 +12,7 @@ __all__ = ['PIXEL_M', 'MANIFEST', 'BARS', 'FULL', 'QUICK', 'texture', 'write_ras
 # %% ../nbs/55_benchmark.ipynb #fa99c5bf
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -269,8 +270,10 @@ def read_pass(
 
 
 def prepare_pass(manifest: Manifest, folder: Path) -> int:  # chips
-    "Prepare a dataset for the first time."
-    return len(prepare_afresh(manifest, folder).chips)
+    "Prepare a dataset for the first time, and throw the store away."
+    store = prepare_afresh(manifest, folder)
+    shutil.rmtree(store.folder)
+    return len(store.chips)
 
 
 def prototype_pass(manifest: Manifest, chips: Iterable[str]) -> int:  # chips

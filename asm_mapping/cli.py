@@ -57,7 +57,7 @@ def told(function: Callable) -> Callable:
 
 def say(text: str) -> None:
     "Print a line above any progress bar."
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     tqdm.write(text)
 
@@ -67,10 +67,13 @@ Root = Annotated[str, typer.Option(help="folder of the files, overriding the man
 Name = Annotated[str, typer.Option(help="name of the comparison; the dataset's if not given")]
 Preset = Annotated[str, typer.Option(help="quick, standard or full: optimiser steps")]
 Pairs = Annotated[
-    list[str] | None, typer.Option("-p", metavar="NAME VALUE", help="set a parameter; repeat as needed")
+    list[str] | None,
+    typer.Option("-p", metavar="NAME VALUE", help="set a parameter; repeat as needed"),
 ]
 Report = Annotated[list[str] | None, typer.Argument(help="comparisons to include; all if none")]
-AsJson = Annotated[Path | None, typer.Option("--json", help="write the result to this file as JSON")]
+AsJson = Annotated[
+    Path | None, typer.Option("--json", help="write the result to this file as JSON")
+]
 
 
 def join_pairs(words: list[str]) -> list[str]:
@@ -82,7 +85,9 @@ def join_pairs(words: list[str]) -> list[str]:
         if word == "-p":
             name = next(rest, None)
             value = None if name is None or "=" in name else next(rest, None)
-            joined += [w for w in [name if value is None else f"{name}={value}"] if w is not None]
+            joined += [
+                w for w in [name if value is None else f"{name}={value}"] if w is not None
+            ]
     return joined
 
 
@@ -103,7 +108,7 @@ def check(
     root: Root = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for machines")] = False,
 ) -> None:
-    "Validate a dataset: counts, sizes, bands, values, partners, duplicates; name each bad file."
+    "Validate a dataset: counts, sizes, values, partners, duplicates; name each bad file."
     from asm_mapping.catalog import check_dataset
     from asm_mapping.training import open_dataset
 
@@ -112,7 +117,7 @@ def check(
     if not report.ok:
         raise typer.Exit(3)
 
-
+# %% ../nbs/53_cli.ipynb #af677798
 @told
 def explore(dataset: Dataset, root: Root = "", folds: int = 0) -> None:
     "Show a dataset before training: map, folds, histograms, valid shares, contact sheet."
@@ -124,12 +129,16 @@ def explore(dataset: Dataset, root: Root = "", folds: int = 0) -> None:
     execute(template("65_explore"), made, {"dataset": dataset, "root": root, "folds": folds})
     typer.echo(f"wrote {made}; read it in JupyterLab, or run: asm-mapping report {name}")
 
-# %% ../nbs/53_cli.ipynb #4dde1af2
+# %% ../nbs/53_cli.ipynb #22d754fe
 @told
 def run(
     dataset: Dataset,
-    modality: Annotated[str, typer.Option(help="sar, optical, early_fusion, late_fusion, decision_fusion")],
-    fold: Annotated[str, typer.Option(help="0 to folds - 1, or final: train on all units")] = "0",
+    modality: Annotated[
+        str, typer.Option(help="sar, optical, early_fusion, late_fusion, decision_fusion")
+    ],
+    fold: Annotated[
+        str, typer.Option(help="0 to folds - 1, or final: train on all units")
+    ] = "0",
     seed: int = 0,
     preset: Preset = "standard",
     name: Name = "",
@@ -148,9 +157,11 @@ def run(
     settings = make_settings(**given | parse_pairs(p))
     say(estimate([settings], open_dataset(dataset, root)))
     run_one(settings, say=say)
-    say("next: asm-mapping compare to set it beside the other modalities, or asm-mapping report")
+    say(
+        "next: asm-mapping compare to set it beside the other modalities, or asm-mapping report"
+    )
 
-# %% ../nbs/53_cli.ipynb #22d754fe
+# %% ../nbs/53_cli.ipynb #fed7a083
 def words(text: str) -> list[str]:
     "Split a comma-separated option."
     return [word.strip() for word in text.split(",") if word.strip()]
@@ -187,13 +198,13 @@ def tell_comparison(made: Path, failed: dict[str, str]) -> None:
     if failed:
         raise typer.Exit(3)
 
-# %% ../nbs/53_cli.ipynb #fed7a083
+# %% ../nbs/53_cli.ipynb #e153051a
 @told
 def compare(
     dataset: Dataset,
-    modalities: Annotated[str, typer.Option(help="comma between; late_fusion_streams may be added")] = (
-        "sar,optical,early_fusion,late_fusion,decision_fusion"
-    ),
+    modalities: Annotated[
+        str, typer.Option(help="comma between; late_fusion_streams may be added")
+    ] = ("sar,optical,early_fusion,late_fusion,decision_fusion"),
     folds: Annotated[int, typer.Option(help="disjoint test parts; 0: the manifest's")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="seeds a fold")] = 1,
     preset: Preset = "standard",
@@ -215,6 +226,7 @@ def demo(
 ) -> None:
     "Write the synthetic demo, compare the five modalities on it, render the report."
     from asm_mapping.report import render_report
+
     from asm_mapping.training import MODALITIES
 
     common = {"preset": "quick"} | parse_pairs(p)
@@ -223,7 +235,7 @@ def demo(
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
     tell_comparison(made, failed)
 
-# %% ../nbs/53_cli.ipynb #98049111
+# %% ../nbs/53_cli.ipynb #2f3814b4
 @told
 def evaluate(
     run: Annotated[Path, typer.Argument(help="finished run folder")],
@@ -237,18 +249,24 @@ def evaluate(
     result = evaluate_run(run, open_dataset(dataset, root))
     scores = result["scores"]
     shown = {k: scores[k] for k in ("f1", "iou", "precision", "recall", "average_precision")}
-    told_scores = ", ".join(f"{k} {float('nan') if v is None else v:.3f}" for k, v in shown.items())
+    told_scores = ", ".join(
+        f"{k} {float('nan') if v is None else v:.3f}" for k, v in shown.items()
+    )
     which = "test chips of its own fold" if result["own_test_chips"] else "chips"
-    typer.echo(f"{result['dataset']} ({result['target']}), {result['chips']} {which}: {told_scores}")
+    typer.echo(
+        f"{result['dataset']} ({result['target']}), {result['chips']} {which}: {told_scores}"
+    )
     if as_json:
         write_json(as_json, result)
         typer.echo(f"wrote {as_json}")
     if result["refused"]:
         names = ", ".join(result["refused"])
-        typer.echo(f"refused, since the run was trained on them or they overlap such chips: {names}")
+        typer.echo(
+            f"refused, since the run was trained on them or they overlap such chips: {names}"
+        )
         raise typer.Exit(3)
 
-
+# %% ../nbs/53_cli.ipynb #e0aef2ee
 @told
 def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] = False) -> None:
     "Render executed notebooks into a report that opens from disk."
@@ -259,16 +277,18 @@ def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] =
     if show:
         webbrowser.open(index.as_uri())
 
-
+# %% ../nbs/53_cli.ipynb #abdaf4e6
 @told
-def runs(name: Annotated[str | None, typer.Argument(help="one comparison; all if none")] = None) -> None:
+def runs(
+    name: Annotated[str | None, typer.Argument(help="one comparison; all if none")] = None,
+) -> None:
     "List runs: finished, partial and failed."
     from asm_mapping.runs import list_runs
 
     found = list_runs(name)
     typer.echo(found.to_string(index=False) if len(found) else f"no runs in {runs_root()}")
 
-
+# %% ../nbs/53_cli.ipynb #ed768071
 @told
 def benchmark(p: Pairs = None) -> None:
     "Measure speed, memory and reproducibility on this machine."
@@ -278,7 +298,7 @@ def benchmark(p: Pairs = None) -> None:
     execute(template("64_benchmark"), made, parse_values(parse_pairs(p)))
     typer.echo(f"wrote {made} and {project_root() / 'reports/benchmark'}")
 
-# %% ../nbs/53_cli.ipynb #2f3814b4
+# %% ../nbs/53_cli.ipynb #7b6beb72
 def parse_values(pairs: dict[str, str]) -> dict[str, Any]:
     "Read values as JSON where they are (numbers, true, false), else as text."
     found: dict[str, Any] = {}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENCODER', 'look', 'to_reference', 'SingleSensor', 'EarlyFusion', 'level_shares', 'encode_seen', 'spread',
-           'memory_format', 'blank_levels', 'Merge', 'LateFusion', 'absent', 'DecisionFusion', 'fit_decision',
+           'memory_format', 'blank_levels', 'Merge', 'absent', 'LateFusion', 'DecisionFusion', 'fit_decision',
            'build_model', 'build_late_fusion_from_streams', 'differences', 'flop_per_pixel']
 
 # %% ../nbs/21_fusion.ipynb #78c7b879
@@ -185,6 +185,17 @@ class Merge(nn.Module):
         return optical * (optical_share / total) + sar * (sar_share / total)
 
 # %% ../nbs/21_fusion.ipynb #32853759
+def absent(
+    batch: Mapping[str, Tensor], role: str, architecture: Architecture, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:  # image (B, C, h, w) of zeros, valid (B, h, w) of False; padded
+    "Stand in for a sensor that the batch does not have."
+    other = batch["sar" if role == "optical" else "optical"]
+    ratio = architecture.ratio if role == "sar" else 1
+    height, width = (-(-side // 2**DEPTH) * 2**DEPTH // ratio for side in size)
+    image = other.new_zeros(len(other), architecture.channels(role), height, width)
+    return image, image.new_zeros(len(other), height, width, dtype=torch.bool)
+
+# %% ../nbs/21_fusion.ipynb #5fd419c0
 class LateFusion(nn.Module):
     "Two encoders whose levels are merged by validity, one decoder."
 
@@ -231,18 +242,7 @@ class LateFusion(nn.Module):
             features = blank_levels(encoder, image)
         return list(zip(features, level_shares(valid, len(features), image.dtype), strict=True))
 
-
-def absent(
-    batch: Mapping[str, Tensor], role: str, architecture: Architecture, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:  # image (B, C, h, w) of zeros, valid (B, h, w) of False; padded
-    "Stand in for a sensor that the batch does not have."
-    other = batch["sar" if role == "optical" else "optical"]
-    ratio = architecture.ratio if role == "sar" else 1
-    height, width = (-(-side // 2**DEPTH) * 2**DEPTH // ratio for side in size)
-    image = other.new_zeros(len(other), architecture.channels(role), height, width)
-    return image, image.new_zeros(len(other), height, width, dtype=torch.bool)
-
-# %% ../nbs/21_fusion.ipynb #fc20f9ea
+# %% ../nbs/21_fusion.ipynb #6337096b
 class DecisionFusion(nn.Module):
     "Two single-sensor networks whose logits are joined."
 
@@ -273,7 +273,7 @@ class DecisionFusion(nn.Module):
         joint = torch.where(sar_valid, joint, logits["optical"])
         return torch.where(batch["optical_valid"].unsqueeze(1), joint, logits["sar"])
 
-# %% ../nbs/21_fusion.ipynb #7e07d53f
+# %% ../nbs/21_fusion.ipynb #ecd1e3e0
 def fit_decision(
     z_sar: np.ndarray,  # (pixels,) logits of the SAR network
     z_optical: np.ndarray,  # (pixels,) logits of the optical network
@@ -307,7 +307,7 @@ def fit_decision(
     )
     return tuple(float(number) for number in found.x)
 
-# %% ../nbs/21_fusion.ipynb #927e2f7b
+# %% ../nbs/21_fusion.ipynb #79f6f26a
 def build_model(
     architecture: Architecture,  # what to build
 ) -> nn.Module:  # takes a batch, gives logits (B, 1, H, W) on the reference grid
@@ -321,7 +321,7 @@ def build_model(
         return LateFusion(a)
     return DecisionFusion(SingleSensor(a, "optical"), SingleSensor(a, "sar"), ratio=a.ratio)
 
-# %% ../nbs/21_fusion.ipynb #5c943702
+# %% ../nbs/21_fusion.ipynb #417e9025
 ENCODER = "network.encoder."  # where a SingleSensor keeps its encoder
 
 
@@ -362,7 +362,7 @@ def differences(
         if names
     )
 
-# %% ../nbs/21_fusion.ipynb #32449c6b
+# %% ../nbs/21_fusion.ipynb #bc05ee2d
 def flop_per_pixel(
     model: nn.Module,
     architecture: Architecture,

@@ -94,7 +94,7 @@ def check_parameter(name: str, value: float) -> None:
     if name.startswith("tversky") and not 0 < value <= 10:
         raise UserError(f"{name} = {value}: give a number above 0, at most 10")
 
-
+# %% ../nbs/22_losses.ipynb #d3e685d2
 def on_scored(
     loss: Callable[[Tensor, Tensor], Tensor],  # of pixels in a row
     logits: Tensor,  # (B, 1, H, W)

@@ -46,7 +46,7 @@ class Grid:
         "Measure the ground pixel at the centre; None without a CRS."
         return None if self.crs is None else ground_pixel(self)
 
-
+# %% ../nbs/10_scene.ipynb #3f4c1beb
 def to_degrees(
     grid: Grid,
     columns: np.ndarray,  # pixels from the left edge, fractions allowed
@@ -73,9 +73,9 @@ def way_to_degrees(wkt: str) -> Transformer:
     "Make (once) the transformer from a CRS to longitude and latitude."
     return Transformer.from_crs(wkt, "EPSG:4326", always_xy=True)
 
-
+# %% ../nbs/10_scene.ipynb #0c133e91
 def grid_outline(grid: Grid) -> Polygon:
-    "Trace the four edges with nine points each: a straight UTM edge bends in degrees."
+    "Trace the four edges with nine points each."
     along, zero = np.linspace(0, 1, 9)[:-1], np.zeros(8)
     columns = np.concatenate([along, zero + 1, 1 - along, zero]) * grid.width
     rows = np.concatenate([zero, along, zero + 1, 1 - along]) * grid.height
@@ -94,7 +94,7 @@ def ground_pixel(grid: Grid) -> float:
     across = geod.inv(here, lat, right, lat_right)[2]
     return float(np.sqrt(across * geod.inv(here, lat, down, lat_down)[2]))
 
-# %% ../nbs/10_scene.ipynb #7c037bbd
+# %% ../nbs/10_scene.ipynb #08585b3b
 def aligned_grid(
     reference: Grid,  # the grid of optical image and mask
     ratio: int,  # 1 or 2 reference pixels to a SAR pixel
@@ -103,7 +103,7 @@ def aligned_grid(
     height, width = -(-reference.height // ratio), -(-reference.width // ratio)
     return Grid(reference.crs, reference.transform * Affine.scale(ratio), height, width)
 
-
+# %% ../nbs/10_scene.ipynb #7801947e
 def nearest_ratio(
     sar: Grid,  # as the SAR file has it
     reference: Grid,  # the grid of optical image and mask
@@ -122,7 +122,7 @@ def nearest_ratio(
         "nothing else tells where it lies: use files with a CRS, or cut both alike"
     )
 
-# %% ../nbs/10_scene.ipynb #0025104d
+# %% ../nbs/10_scene.ipynb #67f36cf3
 TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
               16: 8, 17: 8, 18: 8}  # bytes of a value, by the tag's type  # fmt: skip
 
@@ -160,7 +160,7 @@ def tiff_is_whole(file: BinaryIO, size: int) -> bool:
             return False
     return True
 
-
+# %% ../nbs/10_scene.ipynb #fa19a089
 def is_whole(path: str | Path) -> bool:
     "Tell whether a PNG or TIFF reaches its own end; other formats are taken as they are."
     size = Path(path).stat().st_size
@@ -172,15 +172,16 @@ def is_whole(path: str | Path) -> bool:
             size >= 16 and tiff_is_whole(file, size)
         )
 
-# %% ../nbs/10_scene.ipynb #22971928
+# %% ../nbs/10_scene.ipynb #1663f70a
 def file_grid(
     source: rasterio.DatasetReader,  # an open file
 ) -> Grid:
     "Take the grid of an open file; rotated and upside-down grids are a UserError."
     turn = source.transform
-    if turn.b or turn.d or (source.crs and (turn.a < 0 or turn.e > 0)):
+    rotated = max(abs(turn.b), abs(turn.d)) > 1e-6 * abs(turn.a)
+    if rotated or (source.crs and (turn.a < 0 or turn.e > 0)):
         raise UserError(
-            f"{source.name}: rotated or upside down; set it north up with: gdalwarp OLD.tif NEW.tif"
+            f"{source.name}: rotated or upside down; make it north-up: gdalwarp OLD.tif NEW.tif"
         )
     return Grid(source.crs, turn, source.height, source.width)
 
@@ -195,7 +196,7 @@ def read_header(
     except RasterioError as error:
         raise unreadable(path, error) from None
 
-
+# %% ../nbs/10_scene.ipynb #0178b2e0
 def read_raster(
     path: str | Path,  # PNG or GeoTIFF
 ) -> tuple[np.ndarray, Grid, np.ndarray | None, float | None]:
@@ -224,7 +225,7 @@ def unreadable(path: str | Path, error: Exception) -> UserError:
         f"{path}: truncated or damaged ({error.__cause__ or error}); fetch it again"
     )
 
-# %% ../nbs/10_scene.ipynb #95d97f91
+# %% ../nbs/10_scene.ipynb #9cbd5537
 def nodata_pixels(
     values: np.ndarray,  # (band, row, column), file values
     nodata: tuple[float, ...],  # file values that mean no data
@@ -251,7 +252,7 @@ def valid_pixels(
         valid &= alpha != 0
     return valid.astype(np.uint8)
 
-# %% ../nbs/10_scene.ipynb #1663f70a
+# %% ../nbs/10_scene.ipynb #b6fbf1e5
 def pixel_shift(
     source: Grid,  # where the values are
     target: Grid,  # where they are wanted
@@ -282,7 +283,7 @@ def cut(
         out[..., rows, columns] = values[..., low[0] : high[0], low[1] : high[1]]
     return out
 
-# %% ../nbs/10_scene.ipynb #29043c1d
+# %% ../nbs/10_scene.ipynb #bf376c2e
 def warp(
     values: np.ndarray,  # (band, row, column), file values
     valid: np.ndarray,  # (row, column), 1 where there is data
@@ -300,17 +301,17 @@ def warp(
     decibel = sensor is not None and sensor.unit in DECIBEL
     power = np.where(valid != 0, values, 0).astype(np.float32)
     if decibel:  # NumPy here: torch's threads and those that read chips would fight for cores
-        power = np.where(valid != 0, np.exp(power * (LN10 / 10)), 0)
+        power = np.exp((power * sensor.scale + sensor.offset) * (LN10 / 10)) * (valid != 0)
     layers = resample(
         np.concatenate([power, (valid != 0)[None]], dtype=np.float32), source, target
     )
     found = layers[-1] >= 0.5
     power = layers[:-1] / np.maximum(layers[-1], 0.5)
     if decibel:
-        power = np.log(np.maximum(power, 1e-10)) * (10 / LN10)
+        power = (np.log(np.maximum(power, 1e-10)) * (10 / LN10) - sensor.offset) / sensor.scale
     return np.where(found, power, 0).astype(np.float32), found.astype(np.uint8)
 
-
+# %% ../nbs/10_scene.ipynb #2addd235
 def resample(
     layers: np.ndarray,  # (layer, row, column), float32, finite
     source: Grid,

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
+from os import cpu_count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,7 +46,7 @@ from asm_mapping.config import (
 )
 from .scene import Grid, aligned_grid, nearest_ratio, pixel_shift, read_header
 
-# %% ../nbs/13_store.ipynb #98eaa9a3
+# %% ../nbs/13_store.ipynb #4ab60b1b
 @dataclass(frozen=True)
 class Store:
     "A prepared dataset; chips are numbered by their position in the chip table."
@@ -103,7 +104,7 @@ class Store:
     def __reduce__(self) -> tuple:
         return open_store, (self.folder, self.manifest)  # a worker maps the files itself
 
-# %% ../nbs/13_store.ipynb #4ab60b1b
+# %% ../nbs/13_store.ipynb #eccad166
 def part_sizes(
     manifest: Manifest, chips: pd.DataFrame
 ) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:  # part -> bands, heights, widths
@@ -141,7 +142,7 @@ def view(store: Store, part: str, i: int) -> np.ndarray:
     shape = (bands, int(heights[i]), int(widths[i]))
     return flat[starts[i] : starts[i] + bands * shape[1] * shape[2]].reshape(shape)
 
-
+# %% ../nbs/13_store.ipynb #9b88ed02
 def scored_pixels(store: Store, i: int) -> np.ndarray:
     "Join the mask's known pixels with every role's valid ones, on the reference grid."
     scored = store.mask(i) != 255
@@ -153,7 +154,7 @@ def scored_pixels(store: Store, i: int) -> np.ndarray:
         scored &= valid[:height, :width]
     return scored
 
-# %% ../nbs/13_store.ipynb #8e524a59
+# %% ../nbs/13_store.ipynb #9de0a730
 def open_store(
     folder: str | Path,  # of a prepared store
     manifest: Manifest | None = None,  # None: as it was when the store was prepared
@@ -168,10 +169,11 @@ def open_store(
     chips = gpd.read_parquet(folder / "chips.parquet")
     manifest = manifest or Manifest.model_validate(facts["manifest"])
     store = Store(folder, facts["key"], manifest, chips, facts["ratio"], facts["dtypes"])
-    assert store.arrays  # maps the files and compares their lengths
+    for part in store.sizes:
+        map_part(store, part)
     return store
 
-# %% ../nbs/13_store.ipynb #a009beae
+# %% ../nbs/13_store.ipynb #7e39cfcf
 STORE_VERSION = 1
 
 
@@ -190,7 +192,7 @@ def store_key(
     rows = chips[["chip", "group"]].join(files).to_numpy().tolist()
     return sha256_of([STORE_VERSION, roles, mask, rows])
 
-# %% ../nbs/13_store.ipynb #89d07207
+# %% ../nbs/13_store.ipynb #609ed819
 def usable_chips(
     manifest: Manifest,
 ) -> pd.DataFrame:  # of `list_chips`
@@ -214,7 +216,7 @@ def usable_chips(
         print(f"{manifest.name}: of {len(chips)} chips {', '.join(told)}", file=sys.stderr)
     return chips[keep].reset_index(drop=True)
 
-# %% ../nbs/13_store.ipynb #892a24ab
+# %% ../nbs/13_store.ipynb #6cd1d719
 @dataclass(frozen=True)
 class Plan:
     "What a store will hold."
@@ -250,7 +252,7 @@ def make_plan(
         size += pixel * sum(grid.height * grid.width for grid in grids)
     return Plan(ratio, dtypes, size)
 
-# %% ../nbs/13_store.ipynb #7e39cfcf
+# %% ../nbs/13_store.ipynb #2a3b304b
 def read_headers(manifest: Manifest, row: dict) -> dict[str, tuple[Grid, str]]:
     "Read the headers of a chip's good files; bad ones are named when they are read."
     found = {}
@@ -289,9 +291,9 @@ def stored_dtype(source: Grid, dtype: str, target: Grid) -> str:
     "Keep an integer dtype where pixels are not resampled; else float32."
     located = source.crs is not None and target.crs is not None
     warped = located and pixel_shift(source, target) is None
-    return dtype if np.dtype(dtype).kind in "ui" and not warped else "float32"
+    return dtype if dtype.startswith(("int", "uint")) and not warped else "float32"
 
-# %% ../nbs/13_store.ipynb #d5a68b10
+# %% ../nbs/13_store.ipynb #6f63f4e4
 def prepare(
     manifest: Manifest,
     *,
@@ -315,17 +317,21 @@ def prepare(
         if not (folder / "store.json").exists():
             rows = chips.to_dict("records")
             plan = make_plan(manifest, rows, jobs)
-            announce(manifest, plan, len(rows), folder, progress)
+            announce(manifest, plan, len(rows), folder, jobs, progress)
             work = partial(inspect_chip, manifest, ratio=plan.ratio, hashes=hashes)
             records = map_chips(work, rows, "preparing", jobs=jobs, progress=progress)
             write_store(manifest, plan, records, folder, key)
     return open_store(folder, manifest)
 
-# %% ../nbs/13_store.ipynb #609ed819
-PIXELS_A_SECOND = 8e6  # measured: 384 px, 4 + 2 bands with a warp, 2 cores
+# %% ../nbs/13_store.ipynb #bc6af7bd
+BYTES_A_SECOND = (
+    40e6  # of a store, by one core: measured at 30 ms for a chip of 384 px with a warp
+)
 
 
-def announce(manifest: Manifest, plan: Plan, chips: int, folder: Path, progress: bool) -> None:
+def announce(
+    manifest: Manifest, plan: Plan, chips: int, folder: Path, jobs: int | None, progress: bool
+) -> None:
     "Say how large and how long; a disk without that much space is a UserError."
     free = shutil.disk_usage(folder.parent).free
     if plan.size > free:
@@ -334,11 +340,11 @@ def announce(manifest: Manifest, plan: Plan, chips: int, folder: Path, progress:
             "free some space, or set ASM_DATA to another disk"
         )
     if progress:
-        print(
-            f"preparing {manifest.name}: {chips} chips, {plan.size / 1e6:,.0f} MB in {folder}"
-        )
+        seconds = max(1, round(plan.size / BYTES_A_SECOND / (jobs or cpu_count() or 1)))
+        size = f"{plan.size / 1e6:,.0f} MB in {folder}"
+        print(f"preparing {manifest.name}: {chips} chips, {size}, about {seconds} s")
 
-
+# %% ../nbs/13_store.ipynb #b0a1b31d
 def write_store(
     manifest: Manifest, plan: Plan, records: Iterable[ChipRecord], folder: Path, key: str
 ) -> None:
@@ -376,7 +382,7 @@ def write_store(
             "free some space, or set ASM_DATA to another disk"
         ) from None
 
-
+# %% ../nbs/13_store.ipynb #4fb95fd7
 def write_chip(
     manifest: Manifest, plan: Plan, record: ChipRecord, files: dict[str, BinaryIO]
 ) -> None:
@@ -400,7 +406,7 @@ def tell_problems(manifest: Manifest, problems: list[Problem]) -> str:
         f"`exclude` in {manifest.path}; `asm-mapping check` tells all"
     )
 
-# %% ../nbs/13_store.ipynb #2d1f8161
+# %% ../nbs/13_store.ipynb #99f64000
 def store_duplicates(
     store: Store,
 ) -> list[tuple[str, str, float]]:  # chip, other chip, correlation

@@ -217,7 +217,7 @@ def count_parameters(model: nn.Module) -> int:
     "Count a model's parameters."
     return sum(parameter.numel() for parameter in model.parameters())
 
-# %% ../nbs/20_unet.ipynb #224a4514
+# %% ../nbs/20_unet.ipynb #426c4d5d
 def pad_to(
     image: Tensor,  # (..., row, column)
     stride: int,  # both sides become a multiple of it
@@ -226,7 +226,7 @@ def pad_to(
     bottom, right = (-image.shape[-2] % stride, -image.shape[-1] % stride)
     return F.pad(image, (0, right, 0, bottom)) if bottom or right else image
 
-# %% ../nbs/20_unet.ipynb #6edf8ddf
+# %% ../nbs/20_unet.ipynb #0bdbf54d
 class Decoder(nn.Module):
     "From an encoder's levels to logits."
 
@@ -270,7 +270,7 @@ class UNet(nn.Module):
         "Turn (image, channel, row, column) into logits (image, 1, row, column)."
         return self.decoder(self.encoder(pad_to(image, 2**DEPTH)), *image.shape[-2:])
 
-# %% ../nbs/20_unet.ipynb #f5752ca4
+# %% ../nbs/20_unet.ipynb #d7ac9831
 def reference_size(
     batch: dict[str, Tensor],  # as the loaders make it
     ratio: int,  # reference pixels along a SAR pixel's side

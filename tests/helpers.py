@@ -19,7 +19,7 @@ from rasterio.transform import from_origin
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sysconfig.get_path("scripts"), "asm-mapping")
-LONGEST_S = 300  # for any one command
+LONGEST_S = 600  # for any one command
 SMALL = tuple("-p steps 6 -p rounds 2 -p batch_size 4 -p chip_px 32".split())
 CHIP_PX, PIXEL_M, CHIPS, GROUPS = 64, 4.777, 12, 4
 MANIFEST = """
@@ -185,7 +185,10 @@ def path_without(program: str) -> str:
 
 def finish(process: Process, status: int) -> Told:
     "Wait for a process, check its exit status and that errors are no tracebacks."
-    out, errors = process.communicate(timeout=LONGEST_S)
+    try:
+        out, errors = process.communicate(timeout=LONGEST_S)
+    finally:
+        process.kill()
     everything = f"{out}\n{errors}"
     assert process.returncode == status, f"exit status {process.returncode}:\n{everything}"
     assert "Traceback" not in everything, everything

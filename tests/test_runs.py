@@ -8,24 +8,25 @@ from pathlib import Path
 import pytest
 from helpers import SMALL, CommandLine, Process, finish, wait_for
 
-LONG = tuple("-p steps 90 -p rounds 30 -p batch_size 4 -p chip_px 64".split())
+ROUNDS = 8
+LONG = f"-p steps {3 * ROUNDS} -p rounds {ROUNDS} -p batch_size 4 -p chip_px 32".split()
+ENDLESS = "-p steps 3000 -p rounds 1000 -p batch_size 4 -p chip_px 32".split()
 
 
-def weights(folder: Path) -> str:
-    return json.loads((folder / "provenance.json").read_text())["weights"]
+def read(folder: Path, name: str) -> dict:
+    return json.loads((folder / f"{name}.json").read_text())
 
 
 def trained_a_while(partial: Path) -> bool:
-    "Say whether a run has validated thrice and written a checkpoint."
+    "Say whether a run has validated twice and written a checkpoint."
     history = partial / "history.csv"
     rows = history.read_text().count("\n") if history.exists() else 0
-    return rows > 3 and (partial / "checkpoints/last.ckpt").exists()
+    return rows > 2 and (partial / "checkpoints/last.ckpt").exists()
 
 
-def start_long(cli: CommandLine, dataset: Path, name: str) -> tuple[Process, Path]:
-    "Start a run of some seconds and wait until it is well under way."
-    words = ("run", dataset, "--modality", "sar", "--name", name, *LONG)
-    process = cli.start(*words)
+def start(cli: CommandLine, name: str, *words: object) -> tuple[Process, Path]:
+    "Start a run of the radar model and wait until it is well under way."
+    process = cli.start(*words, "--name", name)
     partial = cli.runs / name / "sar/fold-0_partial"
     wait_for(lambda: trained_a_while(partial), process)
     return process, partial
@@ -72,7 +73,7 @@ def test_a_run_folder_is_whole(finished: Path):
     files = "run.ipynb settings.json splits.csv history.csv metrics.json curve.csv chips.csv"
     assert {*files.split(), "provenance.json", "predictions", "model"} <= names
     assert not list(finished.parent.glob("*_partial"))
-    metrics = json.loads((finished / "metrics.json").read_text())
+    metrics = read(finished, "metrics")
     assert 0 <= metrics["test"]["f1"] <= 1 and metrics["cost"]["parameters"] > 1e6
 
 
@@ -91,28 +92,28 @@ def test_other_settings_are_named_one_by_one(cli: CommandLine, dataset: Path, fi
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(cli: CommandLine, dataset: Path):
-    process, partial = start_long(cli, dataset, "killed")
+    words = ("run", dataset, "--modality", "sar", *LONG)
+    process, partial = start(cli, "killed", *words)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert partial.exists() and not (partial.parent / "fold-0").exists()
     assert "partial" in cli.quickly("runs", "killed", status=0)
-    words = ("run", dataset, "--modality", "sar", *LONG)
     assert "going on" in cli(*words, "--name", "killed").text
     cli(*words, "--name", "whole")
     whole, killed = (cli.runs / name / "sar/fold-0" for name in ("whole", "killed"))
-    assert weights(killed) == weights(whole)
-    scores = [json.loads((f / "metrics.json").read_text())["test"] for f in (whole, killed)]
-    assert scores[0] == scores[1]
-    history = (killed / "history.csv").read_text().splitlines()
-    assert len(history) == len((whole / "history.csv").read_text().splitlines())
+    assert read(killed, "provenance")["weights"] == read(whole, "provenance")["weights"]
+    assert read(killed, "metrics")["test"] == read(whole, "metrics")["test"]
+    for folder in (whole, killed):
+        assert (folder / "history.csv").read_text().count("\n") == ROUNDS + 1
 
 
 def test_a_second_writer_waits_and_ctrl_c_keeps_the_partial_run(
     cli: CommandLine, dataset: Path
 ):
-    process, partial = start_long(cli, dataset, "stopped")
-    again = ("run", dataset, "--modality", "sar", "--name", "stopped", *LONG)
-    assert "another process is writing" in cli(*again, status=1).text
+    words = ("run", dataset, "--modality", "sar", *ENDLESS)
+    process, partial = start(cli, "stopped", *words)
+    told = cli.quickly(*words, "--name", "stopped", status=1)
+    assert "another process is writing" in told
     os.killpg(process.pid, signal.SIGINT)
     assert "stopped" in finish(process, status=130).text
     assert (partial / "checkpoints/last.ckpt").exists()
