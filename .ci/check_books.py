@@ -120,10 +120,15 @@ def template_breaks(book: Book) -> Iterator[str]:
 
 
 def package_breaks(books: list[Book]) -> Iterator[str]:
-    "Each module has exactly one notebook."
+    "Each module has exactly one notebook, and the README's picture shows them all."
     made = [module for book in books for module in book.modules]
     for module in sorted({module for module in made if made.count(module) > 1}):
         yield f"{module}.py: exported by two notebooks"
+    named = set(
+        re.findall(r"\b\d\d_[a-z]\w+", (ROOT / "README.md").read_text(encoding="utf-8"))
+    )
+    for name in sorted(named ^ {book.name.removesuffix(".ipynb") for book in books}):
+        yield f"README.md: its picture of the notebooks and nbs/ differ in {name}"
     kept = {path.stem for path in (ROOT / "asm_mapping").glob("[!_]*.py")}
     for module in sorted(kept - {*made}):
         yield f"asm_mapping/{module}.py: no notebook exports it; delete it"

@@ -240,25 +240,28 @@ def prototype_flop_per_pixel(network: nn.Module, px: int = 128) -> float:
 def take_turns(
     contenders: dict[str, Callable[[], float]],  # name: do some work, return how much it was
     rounds: int,  # kept; one more is run before
-) -> pd.DataFrame:  # what, round, per_second
+) -> pd.DataFrame:  # what, round, per_second, per_core_second
     "Time each contender once a round."
     rows = []
     for number in range(rounds + 1):
         for what, work in contenders.items():
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             done = work()
-            seconds = time.perf_counter() - started
-            rows.append({"what": what, "round": number, "per_second": done / seconds})
+            rates = {"per_second": done / (time.perf_counter() - started)}
+            rates["per_core_second"] = done / max(time.process_time() - used, 1e-9)
+            rows.append({"what": what, "round": number} | rates)
     return pd.DataFrame(rows).query("round > 0").reset_index(drop=True)
 
 
 def medians(
     turns: pd.DataFrame,  # from take_turns
     against: str,  # contender that the others are compared with
-) -> pd.DataFrame:  # index what; median, lowest, highest, ratio
-    "Sum up rates: median, extremes, and ratio to one contender."
-    table = turns.groupby("what", sort=False)["per_second"].agg(["median", "min", "max"])
+) -> pd.DataFrame:  # index what; median, lowest, highest, per_core_second, ratio
+    "Sum up rates: medians, extremes, and ratio to one contender."
+    grouped = turns.groupby("what", sort=False)
+    table = grouped["per_second"].agg(["median", "min", "max"])
     table.columns = ["median", "lowest", "highest"]
+    table["per_core_second"] = grouped["per_core_second"].median()
     return table.assign(ratio=table["median"] / table.loc[against, "median"])
 
 # %% ../nbs/55_benchmark.ipynb #e018d018

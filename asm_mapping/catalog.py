@@ -517,7 +517,8 @@ def place_role(
         if read[other].nodata.shape != nodata.shape:
             record.blame(role, f"invalid_with = {other!r} needs both files of one size")
             return
-        nodata = nodata & read[other].nodata
+        beside = read[other]
+        nodata = nodata & (valid_pixels(beside.values, beside.nodata, beside.alpha) == 0)
     valid = valid_pixels(values, nodata, alpha)
     if values.dtype.kind == "f":
         values = np.where(valid != 0, values, 0).astype(np.float32)
@@ -529,8 +530,8 @@ def place_role(
             size = (target.height, target.width)
             values, valid = cut(values, (0, 0), size), cut(valid, (0, 0), size)
     if not valid.any():
-        beside = "" if role == manifest.reference else ", or beside the reference image"
-        record.blame(role, f"nothing valid: NaN, nodata or transparent everywhere{beside}")
+        apart = "" if role == manifest.reference else ", or beside the reference image"
+        record.blame(role, f"nothing valid: NaN, nodata or transparent everywhere{apart}")
     record.values[role], record.valid[role] = values, valid
 
 # %% ../nbs/12_catalog.ipynb #388aa43c

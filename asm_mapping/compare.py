@@ -33,7 +33,7 @@ from asm_mapping.training import (
 )
 from .unet import MODALITIES
 
-# %% ../nbs/34_compare.ipynb #473f4b92
+# %% ../nbs/34_compare.ipynb #580783b3
 SCORES = ("f1", "average_precision", "iou", "precision", "recall")
 COUNTS = ("threshold", "pixels", "positives", "tp", "fp", "fn", "tn")
 COSTS = ("parameters", "flop_per_pixel", "chips_per_second", "minutes")
@@ -57,7 +57,7 @@ def run_state(
             return "failed", f"failed ({output['ename']}: {output['evalue']}), see {notebook}"
     return "stopped", f"stopped before its end, see {partial}"
 
-
+# %% ../nbs/34_compare.ipynb #02539507
 def read_run(
     folder: Path,  # runs of one comparison
     modality: str,  # the arm, a folder in it
@@ -82,7 +82,7 @@ def read_run(
     except KeyError as error:
         raise UserError(f"{path}/metrics.json lacks {error}: run this fold again") from None
 
-# %% ../nbs/34_compare.ipynb #5ce960b0
+# %% ../nbs/34_compare.ipynb #fd5e366e
 def gather_runs(
     folder: Path,  # runs of one comparison: runs/NAME
     modalities: tuple[str, ...],  # the arms asked for, in the order of the tables
@@ -108,7 +108,7 @@ def gather_runs(
         raise UserError(f"no finished run in {folder}: run `asm-mapping compare` first")
     return runs[runs["modality"].isin(modalities) | (runs["state"] == "finished")]
 
-# %% ../nbs/34_compare.ipynb #fd5e366e
+# %% ../nbs/34_compare.ipynb #432ff7a3
 def parse_arms(
     text: str,  # names with commas between
 ) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def parse_arms(
         raise UserError(f"{told}; there are {', '.join(known)}")
     return arms
 
-# %% ../nbs/34_compare.ipynb #be42d4ae
+# %% ../nbs/34_compare.ipynb #14262578
 def finished(runs: pd.DataFrame) -> pd.DataFrame:
     "Keep the rows that have scores."
     return runs[runs["state"] == "finished"]
@@ -153,7 +153,7 @@ def unmatched(
                 told.append(f"Fold {fold} is no fair contest: {what} of {against} differ.")
     return told
 
-# %% ../nbs/34_compare.ipynb #a42abb08
+# %% ../nbs/34_compare.ipynb #4b6fec98
 def summarise(
     runs: pd.DataFrame,  # from `gather_runs`
     scored: str = "test",  # "test": all roles valid; "any": at least one role valid
@@ -173,7 +173,7 @@ def summarise(
         rows.append(row | done[list(COSTS)].mean().to_dict())
     return pd.DataFrame(rows)
 
-# %% ../nbs/34_compare.ipynb #a10805e7
+# %% ../nbs/34_compare.ipynb #35a6747f
 FUSED = ("early_fusion", "late_fusion", "decision_fusion", "late_fusion_streams")
 
 
@@ -200,7 +200,7 @@ def differences(
     found["difference"] = found[score] - found["best_single"]
     return found.reset_index(drop=True)
 
-# %% ../nbs/34_compare.ipynb #e3097620
+# %% ../nbs/34_compare.ipynb #7e907786
 NAMES = {"sar": "SAR", "late_fusion_streams": "Late fusion (streams)"}
 
 
@@ -211,7 +211,7 @@ def modality_name(modality: str) -> str:  # as a figure or a table shows it
 
 def signed(value: float) -> str:
     "Write a difference with its sign and a true minus."
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    return "0.000" if round(value, 3) == 0 else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def fusion_sentence(
@@ -223,7 +223,7 @@ def fusion_sentence(
         f"{signed(row.difference)} in fold {row.fold} (against {modality_name(row.single)})"
         for row in gain.itertuples()
     )
-    ahead, mean = int((values > 0).sum()), values.mean()
+    ahead, mean = int((values.round(3) > 0).sum()), values.mean()
     told = (
         f"{name} minus the better single sensor, F1: {listed}; ahead in {ahead} of {len(gain)}."
     )
@@ -237,7 +237,7 @@ def fusion_sentence(
         weight = f"exceeds that spread: {side} the single sensors here, on {len(gain)} folds"
     return f"{told} The mean, {signed(mean)} (spread between folds {spread:.3f}), {weight}."
 
-# %% ../nbs/34_compare.ipynb #8b05e04e
+# %% ../nbs/34_compare.ipynb #ee076d66
 def size_sentences(
     means: pd.DataFrame,  # from `summarise`
 ) -> list[str]:
@@ -264,7 +264,7 @@ def empty_sentences(runs: pd.DataFrame) -> list[str]:
         for fold in folds
     ]
 
-# %% ../nbs/34_compare.ipynb #ee076d66
+# %% ../nbs/34_compare.ipynb #018e6d20
 def findings(
     runs: pd.DataFrame,  # from `gather_runs`
 ) -> list[str]:  # sentences, the gravest first
@@ -287,7 +287,7 @@ def findings(
     told += [fusion_sentence(rows) for _, rows in gains]
     return told + size_sentences(means) + empty_sentences(runs)
 
-# %% ../nbs/34_compare.ipynb #2f48f8e2
+# %% ../nbs/34_compare.ipynb #85170c7c
 def spread(mean: float, deviation: float) -> str:
     "Write a mean with its spread; an undefined one as a dash."
     if not np.isfinite(mean):
@@ -315,7 +315,7 @@ def score_table(
         rows.append(shown)
     return pd.DataFrame(rows)
 
-
+# %% ../nbs/34_compare.ipynb #eb6feb57
 def fold_table(
     runs: pd.DataFrame,  # from `gather_runs`
     label: str,  # heads the first column
@@ -335,7 +335,7 @@ def fold_table(
     )
     return table.loc[order].rename_axis(label).reset_index()
 
-# %% ../nbs/34_compare.ipynb #85170c7c
+# %% ../nbs/34_compare.ipynb #3ce3385b
 def difference_table(
     gain: pd.DataFrame,  # from `differences`
     label: str,  # heads the first column
@@ -351,7 +351,7 @@ def difference_table(
         rows.append(shown)
     return pd.DataFrame(rows).fillna("\N{EN DASH}")
 
-# %% ../nbs/34_compare.ipynb #65bf1872
+# %% ../nbs/34_compare.ipynb #6a74dc6e
 def gather_tables(
     runs: pd.DataFrame,  # from `gather_runs` or `single_run`
     file: str,  # a CSV that runs write: curve.csv, history.csv, chips.csv
@@ -367,7 +367,7 @@ def gather_tables(
             tables.append(table)
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
-# %% ../nbs/34_compare.ipynb #33aec421
+# %% ../nbs/34_compare.ipynb #0e6203b9
 def pick_chips(
     chips: pd.DataFrame,  # from `gather_tables` of chips.csv
 ) -> pd.DataFrame:  # case, chip, fold: best, median, worst, and the worst chip without mines
@@ -380,7 +380,8 @@ def pick_chips(
         arms=("f1", "size"), f1=("f1", "mean"), wrong=("wrong", "mean"), found=("found", "max")
     )
     table = table[table["arms"] == table["arms"].max()]
-    mined = table[table["found"] > 0].sort_values(
+    mined = table[table["found"] > 0]
+    mined = mined[mined["found"] >= mined["found"].median() / 4].sort_values(
         ["f1", "wrong", "found"], ascending=[False, True, False], ignore_index=True
     )
     places = {"Best": 0, "Median": (len(mined) - 1) // 2, "Worst": len(mined) - 1}
@@ -391,7 +392,7 @@ def pick_chips(
     picked = pd.concat([*picked, false.assign(case="Most false alarms")])
     return picked.drop_duplicates("chip")[["case", "chip", "fold"]].reset_index(drop=True)
 
-# %% ../nbs/34_compare.ipynb #7b76f6eb
+# %% ../nbs/34_compare.ipynb #bf63f228
 def single_run(
     folder: Path,  # a run's folder with its metrics.json
 ) -> pd.DataFrame:  # one row, as `gather_runs` gives it
@@ -401,7 +402,7 @@ def single_run(
     row |= {"contest": True, "state": "finished", "why": "", "path": str(folder)}
     return pd.DataFrame([row | (metrics["test"] or metrics["validation"])])
 
-# %% ../nbs/34_compare.ipynb #13c5a3f5
+# %% ../nbs/34_compare.ipynb #4cd3202f
 def chip_predictions(
     runs: pd.DataFrame,  # from `gather_runs`
     cases: pd.DataFrame,  # from `pick_chips`
@@ -415,7 +416,7 @@ def chip_predictions(
         found[run.modality] |= {chip: kept[chip] for chip in chips}
     return found
 
-# %% ../nbs/34_compare.ipynb #3e708eac
+# %% ../nbs/34_compare.ipynb #f20288f1
 def write_tables(
     folder: Path,  # reports/NAME
     runs: pd.DataFrame,  # from `gather_runs`
@@ -433,7 +434,7 @@ def write_tables(
             table.to_csv(partial, index=False, float_format="%.6g")
     return paths
 
-# %% ../nbs/34_compare.ipynb #5c732cba
+# %% ../nbs/34_compare.ipynb #37dc30f4
 def stand_in_runs(
     dataset: str,  # manifest
     root: str,  # overrides its root folder
@@ -445,7 +446,7 @@ def stand_in_runs(
     folder = runs_root() / name
     shutil.rmtree(folder, ignore_errors=True)
     given = {"dataset": dataset, "root": root, "name": name, "folds": folds}
-    given |= {"steps": 24, "rounds": 3, "chip_px": 64, "batch_size": 4, "learning_rate": 3e-3}
+    given |= {"steps": 12, "rounds": 3, "chip_px": 64, "batch_size": 4, "threads": 1}
     given |= {"encoder": "tu-mobilenetv3_small_050", "decoder_channels": "32,24,16,16,8"}
     for fold in range(folds):
         for arm in sorted(arms, key=lambda arm: arm not in ("sar", "optical")):

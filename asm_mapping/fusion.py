@@ -210,7 +210,7 @@ class LateFusion(nn.Module):
             }
         )
         optical, sar = (self.encoders[role].out_channels[1:] for role in ("optical", "sar"))
-        sar = [0] * self.shift + list(sar)
+        sar = [*[0] * self.shift, *sar]
         self.merges = nn.ModuleList(map(Merge, optical, sar, [a.merge] * DEPTH))
         self.decoder = Decoder(
             self.encoders["optical"].out_channels, a.decoder_channels, a.scse
@@ -222,10 +222,7 @@ class LateFusion(nn.Module):
         optical, sar = self.levels(batch, "optical", size), self.levels(batch, "sar", size)
         sar = [(None, None)] * self.shift + sar
         merged = [m(*o, *s) for m, o, s in zip(self.merges, optical, sar, strict=True)]
-        whole = merged[0].shape
-        image = merged[0].new_empty(
-            whole[0], 0, 2 * whole[2], 2 * whole[3]
-        )  # only its size is used
+        image = pad_to(merged[0].new_empty(len(merged[0]), 0, *size), 2**DEPTH)  # for its size
         return self.decoder([image, *merged], *size)
 
     def levels(

@@ -87,7 +87,7 @@ def check_parameter(name: str, value: float) -> None:
     "Refuse a value that a loss cannot use."
     if name == "focal_gamma" and not (value == 0 or 1 <= value <= 10):
         raise UserError(
-            f"focal_gamma = {value}: give 0, or 1 to 10 (between, gradients are infinite)"
+            f"focal_gamma = {value}: give 0, or 1 to 10 (between, gradients can be NaN)"
         )
     if name == "focal_alpha" and not 0 < value < 1:
         raise UserError(f"focal_alpha = {value}: give a number between 0 and 1")

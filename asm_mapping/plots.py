@@ -7,13 +7,12 @@ __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'NO_DATA', 'PA
            'style_of', 'use_theme', 'Picture', 'new_picture', 'bare', 'dataset_label', 'dataset_title', 'safe_text',
            'show_table', 'show_title', 'show_list', 'chip_values', 'display_values', 'percentiles', 'display_limits',
            'chip_image', 'draw_image', 'mask_image', 'fold_map_figure', 'map_shape', 'draw_footprints', 'draw_units',
-           'unit_table', 'positives_figure', 'band_samples', 'channel_unit', 'band_figure', 'draw_distributions',
+           'unit_table', 'positives_figure', 'band_samples', 'channel_unit', 'draw_distributions', 'band_figure',
            'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet', 'dataset_table', 'parts_table',
-           'score_figure', 'precision_recall_figure', 'fold_name', 'arm_legend', 'draw_curves', 'training_figure',
+           'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name', 'arm_legend', 'training_figure',
            'error_image', 'f1_of', 'chip_grid_figure', 'draw_tiles', 'draw_prediction']
 
 # %% ../nbs/50_plots.ipynb #8156be7f
-import html
 import io
 import textwrap
 from collections.abc import Sequence
@@ -117,8 +116,9 @@ def dataset_title(manifest: Manifest) -> str:  # "demo (synthetic): mines drawn 
 
 def safe_text(text: object) -> str:  # the same to a reader's eye
     "Write signs that HTML or Markdown would obey as entities."
-    escaped = html.escape(str(text))
-    return "".join(f"&#{ord(sign)};" if sign in "\\`*_[]|#$~@" else sign for sign in escaped)
+    return "".join(
+        f"&#{ord(sign)};" if sign in '<>&"\\`*_[]|#$~@' else sign for sign in str(text)
+    )
 
 
 NUMERIC = "[-+\N{MINUS SIGN}\N{EN DASH}0-9]"
@@ -144,7 +144,7 @@ def show_list(lines: Sequence[str]) -> Markdown:
     "Show sentences as a list."
     return Markdown("\n".join(f"- {safe_text(line)}" for line in lines))
 
-# %% ../nbs/50_plots.ipynb #776f6e2b
+# %% ../nbs/50_plots.ipynb #1a1975b2
 def chip_values(
     store: Store, number: int, role: str
 ) -> tuple[np.ndarray, np.ndarray]:  # (channel, row, column) physical; valid (row, column) bool
@@ -175,7 +175,7 @@ def display_values(
         return values[list(natural)], valid
     return values[: 3 if len(values) >= 3 else 1], valid
 
-# %% ../nbs/50_plots.ipynb #036e2477
+# %% ../nbs/50_plots.ipynb #47b84b45
 def percentiles(
     samples: list[np.ndarray],  # each (channel, pixel)
 ) -> tuple[np.ndarray, np.ndarray]:  # low and high, one a channel
@@ -213,7 +213,7 @@ def chip_image(
     shown = np.broadcast_to(np.nan_to_num(stretched).clip(0, 1) ** gamma, (3, *valid.shape))
     return np.concatenate([shown, valid[None]]).transpose(1, 2, 0).astype(float)
 
-# %% ../nbs/50_plots.ipynb #47b84b45
+# %% ../nbs/50_plots.ipynb #1e43ab7e
 NO_DATA = Patch(facecolor="0.95", hatch="////", edgecolor="0.65", label="no data")
 
 
@@ -238,7 +238,7 @@ def mask_image(mask: np.ndarray) -> np.ndarray:  # (row, column, 4)
     shade = np.where(mask == 1, 0.0, 1.0)
     return np.dstack([shade, shade, shade, mask != 255])
 
-# %% ../nbs/50_plots.ipynb #66acb1fa
+# %% ../nbs/50_plots.ipynb #0009e69e
 PARTS = {
     "train": "#BBBBBB", "validation": COLOURS["sky"],
     "test": COLOURS["vermillion"], "dropped": COLOURS["black"],
@@ -263,14 +263,17 @@ def fold_map_figure(
     for panel, fold in zip(axes.flat, folds, strict=False):
         draw = draw_footprints if located.any() else draw_units
         draw(panel, chips[located] if located.any() else chips, splits, fold)
-        panel.set_title(f"Fold {fold}", loc="left")
+        lost = (
+            f" ({(~located).sum()} chips not placed)" if 0 < located.sum() < len(chips) else ""
+        )
+        panel.set_title(f"Fold {fold}{lost}", loc="left")
     handles = [Patch(color=colour, label=part) for part, colour in PARTS.items()]
     if located.any():
         handles.append(Line2D([], [], **HELD, label="white dot: holds positives"))
     picture.legend(handles=handles, loc="outside lower center", ncols=5)
     return picture
 
-# %% ../nbs/50_plots.ipynb #8da09d54
+# %% ../nbs/50_plots.ipynb #8c6ac29a
 HELD = {"marker": "o", "linestyle": "", "color": "white", "markersize": 2.2,
         "markeredgecolor": "0.3", "markeredgewidth": 0.3}  # fmt: skip
 
@@ -286,15 +289,19 @@ def map_shape(
 def draw_footprints(
     axes: Axes, chips: gpd.GeoDataFrame, splits: pd.DataFrame, fold: str
 ) -> None:
-    "Draw footprints in longitude and latitude, with a dot where a chip holds positives."
+    "Draw footprints, or squares where they are too small to see, with a dot for positives."
     part = splits.set_index("chip")[fold].reindex(chips["chip"]).to_numpy()
-    colours = [PARTS[name] for name in part]
     west, south, east, north = chips.total_bounds
     small = chips.bounds.eval("maxx - minx").median() < 0.02 * max(east - west, north - south)
-    edge = 4 if small else 0.8  # points; chips too small to see get a thick edge
-    chips.plot(ax=axes, color=colours, edgecolor=colours, linewidth=edge, aspect=None)
-    middle = chips[(chips["positive_share"] > 0).to_numpy()].geometry.representative_point()
-    axes.plot(middle.x, middle.y, **HELD)
+    for name, colour in PARTS.items():  # in this order: few and decisive on top of many
+        drawn = chips[part == name]
+        if small:
+            middle = drawn.geometry.representative_point()
+            axes.scatter(middle.x, middle.y, 26, colour, "s", edgecolor="white", linewidth=0.4)
+        elif len(drawn):
+            drawn.plot(ax=axes, color=colour, edgecolor=colour, linewidth=0.8, aspect=None)
+        middle = drawn[(drawn["positive_share"] > 0).to_numpy()].geometry.representative_point()
+        axes.plot(middle.x, middle.y, **HELD)
     axes.set_aspect(1 / max(np.cos(np.radians((south + north) / 2)), 0.1), adjustable="box")
     axes.set_xlabel("Longitude (°)", fontsize=8)
     axes.set_ylabel("Latitude (°)", fontsize=8)
@@ -311,7 +318,7 @@ def draw_units(axes: Axes, chips: gpd.GeoDataFrame, splits: pd.DataFrame, fold: 
     axes.locator_params(axis="x", integer=True)
     axes.label_outer()
 
-# %% ../nbs/50_plots.ipynb #d9f3306a
+# %% ../nbs/50_plots.ipynb #19e98a7d
 FOLD_COLOURS = [
     COLOURS[name] for name in ("blue", "orange", "green", "purple", "sky", "yellow")
 ]
@@ -331,7 +338,7 @@ def unit_table(
     units["positive_share"] = units["positive"] / units["pixels"]
     return units.sort_values("positive_share").drop(columns=["positive", "pixels"])
 
-
+# %% ../nbs/50_plots.ipynb #fd465660
 def positives_figure(
     chips: gpd.GeoDataFrame,  # chip table of a store
     splits: pd.DataFrame,  # from `make_splits`
@@ -359,7 +366,7 @@ def positives_figure(
     axes[0, 0].margins(y=0.01)
     return picture
 
-# %% ../nbs/50_plots.ipynb #d51086f2
+# %% ../nbs/50_plots.ipynb #c2faf5f9
 def band_samples(
     store: Store,
     role: str,
@@ -390,9 +397,34 @@ def channel_unit(store: Store, role: str, channel: str) -> str:
         return "reflectance"
     return "dB" if sensor.unit in DECIBEL + LINEAR else "digital number"
 
-# %% ../nbs/50_plots.ipynb #4f680e02
+# %% ../nbs/50_plots.ipynb #8f66d06a
+def draw_distributions(axes: Axes, values: np.ndarray, inside: np.ndarray) -> None:
+    "Draw two histograms of area one, without the outer percents of either."
+    axes.set(yticks=[], ylabel="")
+    axes.spines["left"].set_visible(False)
+    if not values.size:
+        axes.text(0.5, 0.5, "no valid pixel", ha="center", transform=axes.transAxes)
+        return
+    limits = [
+        np.percentile(side, [1, 98]) for side in (values[inside], values[~inside]) if side.size
+    ]
+    low, high = np.min(limits), np.max(limits)
+    bins = np.linspace(low, high if high > low else low + 1, 61)
+    if (values[:1000] == values[:1000].round()).all():  # digital numbers: whole steps, no comb
+        step = max(1, round((high - low) / 60))
+        bins = np.arange(low - 0.5, high + step, step)
+    sides = ("0.75", values[~inside], 1.0), (COLOURS["vermillion"], values[inside], 0.45)
+    for colour, side, alpha in sides:
+        counts = np.histogram(side, bins)[0]
+        if counts.sum():
+            axes.stairs(counts / counts.sum(), bins, fill=True, color=colour, alpha=alpha)
+            axes.stairs(counts / counts.sum(), bins, color=colour if alpha < 1 else "0.5")
+    axes.set_ylim(bottom=0)
+    axes.locator_params(axis="x", nbins=6)
+
+# %% ../nbs/50_plots.ipynb #4531961f
 def band_figure(store: Store, title: str) -> Picture:
-    "Draw every channel's distribution inside and outside the mines."
+    "Draw every channel's distribution inside and outside the target."
     names = [(role, name) for role in store.roles for name in store.manifest.channels(role)]
     rows = -(-len(names) // 3)
     picture, axes = new_picture(rows, 3, (WIDTH, 0.7 + 1.55 * rows), title)
@@ -406,34 +438,13 @@ def band_figure(store: Store, title: str) -> Picture:
     for panel in axes.flat[len(names) :]:
         panel.set_visible(False)
     handles = [
-        Patch(color=COLOURS["vermillion"], alpha=0.6, label="inside the mines"),
+        Patch(color=COLOURS["vermillion"], alpha=0.6, label="inside the target"),
         Patch(color="0.75", label="outside"),
     ]
     picture.legend(handles=handles, loc="outside lower center", ncols=2)
     return picture
 
-
-def draw_distributions(axes: Axes, values: np.ndarray, inside: np.ndarray) -> None:
-    "Draw two histograms of area one, without the outer percents of either."
-    axes.set(yticks=[], ylabel="")
-    axes.spines["left"].set_visible(False)
-    if not values.size:
-        axes.text(0.5, 0.5, "no valid pixel", ha="center", transform=axes.transAxes)
-        return
-    limits = [
-        np.percentile(side, [1, 98]) for side in (values[inside], values[~inside]) if side.size
-    ]
-    low, high = np.min(limits), np.max(limits)
-    bins = np.linspace(low, high if high > low else low + 1, 61)
-    sides = ("0.75", values[~inside], 1.0), (COLOURS["vermillion"], values[inside], 0.45)
-    for colour, side, alpha in sides:
-        counts = np.histogram(side, bins)[0]
-        if counts.sum():
-            axes.stairs(counts / counts.sum(), bins, fill=True, color=colour, alpha=alpha)
-            axes.stairs(counts / counts.sum(), bins, color=colour if alpha < 1 else "0.5")
-    axes.set_ylim(bottom=0)
-
-# %% ../nbs/50_plots.ipynb #8f66d06a
+# %% ../nbs/50_plots.ipynb #4fa6c752
 def valid_classes(share: pd.Series) -> pd.Series:  # counts by class
     "Count chips by how much of them is valid."
     edges = [-np.inf, 0, 0.5, 0.9, 1 - 1e-9, np.inf]
@@ -460,7 +471,7 @@ def valid_figure(chips: gpd.GeoDataFrame, roles: Sequence[str], title: str) -> P
     panel.legend(loc="center right")
     return picture
 
-# %% ../nbs/50_plots.ipynb #1b3fb9ea
+# %% ../nbs/50_plots.ipynb #c6fa100d
 def spread_chips(chips: pd.DataFrame, count: int) -> list[int]:  # chip numbers
     "Pick chips evenly over the order of their positive share, most mines first."
     order = np.argsort(-chips["positive_share"].fillna(0).to_numpy(), kind="stable")
@@ -498,7 +509,7 @@ def contact_sheet(
     picture.legend(handles=handles, loc="outside lower center", ncols=2)
     return picture
 
-# %% ../nbs/50_plots.ipynb #5b08c9eb
+# %% ../nbs/50_plots.ipynb #cc572eb4
 def dataset_table(store: Store) -> pd.DataFrame:  # two columns of text
     "Describe a dataset in the words of a methods chapter."
     chips, manifest = store.chips, store.manifest
@@ -509,7 +520,7 @@ def dataset_table(store: Store) -> pd.DataFrame:  # two columns of text
     crs = sorted(set(chips["crs"].fillna("")) - {""})
     facts = {
         "Target": manifest.target,
-        "Chips": f"{len(chips)}, {sum(chips['positive_pixels'] == 0)} of them without mines",
+        "Chips": f"{len(chips)}, {sum(chips['positive_pixels'] == 0)} of them empty",
         "Chip size": f"{low[0]} x {low[1]}"
         + (f" to {high[0]} x {high[1]}" if low != high else "")
         + f" pixels, {megapixels:.1f} megapixels in all",
@@ -525,7 +536,7 @@ def dataset_table(store: Store) -> pd.DataFrame:  # two columns of text
     facts["Coordinate systems"] = facts["Coordinate systems"] or "none: no buffer between folds"
     return pd.DataFrame({dataset_label(manifest): facts.keys(), "": facts.values()})
 
-
+# %% ../nbs/50_plots.ipynb #e9ac5bab
 def parts_table(
     chips: gpd.GeoDataFrame,  # chip table of a store
     splits: pd.DataFrame,  # from `make_splits`
@@ -544,7 +555,7 @@ def parts_table(
         rows.append(row)
     return pd.DataFrame(rows)
 
-# %% ../nbs/50_plots.ipynb #663b33cd
+# %% ../nbs/50_plots.ipynb #885875a2
 def score_figure(
     runs: pd.DataFrame,  # from `gather_runs`
     title: str,
@@ -580,7 +591,28 @@ def score_figure(
     axes[0, 0].set_ylabel("F1 (points: folds, bar: mean)")
     return picture
 
-# %% ../nbs/50_plots.ipynb #d924ce22
+# %% ../nbs/50_plots.ipynb #bb39a978
+def draw_curves(axes: Axes, curves: pd.DataFrame, runs: pd.DataFrame) -> None:
+    "Draw one fold's curves with the points of their thresholds."
+    for arm, curve in curves.groupby("modality", sort=False):
+        axes.plot(curve["recall"], curve["precision"], color=style_of(arm)[0], linewidth=1.2)
+    for row in runs.itertuples():
+        colour, marker = style_of(row.modality)
+        axes.plot(
+            row.recall,
+            row.precision,
+            marker,
+            color=colour,
+            markersize=6.5,
+            markeredgecolor="white",
+        )
+    share = (runs["positives"] / runs["pixels"]).max()
+    axes.axhline(share, color="0.5", linestyle=":", linewidth=0.9)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Recall", ylabel="Precision", box_aspect=1)
+    axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    axes.label_outer()
+
+# %% ../nbs/50_plots.ipynb #c9a8253a
 def precision_recall_figure(
     curves: pd.DataFrame,  # gather_tables(runs, "curve.csv"), the first seed is drawn
     runs: pd.DataFrame,  # from `gather_runs`, for the thresholds' points
@@ -592,7 +624,8 @@ def precision_recall_figure(
     folds = sorted(curves["fold"].unique())
     columns = min(3, max(len(folds), 1))
     rows = max(-(-len(folds) // columns), 1)
-    size = (WIDTH * max(columns, 1.8) / 3, 0.8 + WIDTH / 3 * rows)
+    side = min(WIDTH / columns, 2.8)
+    size = (max(side * columns, 5.2), 0.8 + side * rows)
     picture, axes = new_picture(rows, columns, size, title, sharex=True, sharey=True)
     for panel in axes.flat[len(folds) :]:
         panel.set_visible(False)
@@ -619,21 +652,7 @@ def arm_legend(picture: Picture, arms: Sequence[str]) -> None:
         handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2
     )
 
-
-def draw_curves(axes: Axes, curves: pd.DataFrame, runs: pd.DataFrame) -> None:
-    "Draw one fold's curves with the points of their thresholds."
-    for arm, curve in curves.groupby("modality", sort=False):
-        axes.plot(curve["recall"], curve["precision"], color=style_of(arm)[0], linewidth=1.2)
-    for row in runs.itertuples():
-        colour, marker = style_of(row.modality)
-        axes.plot(row.recall, row.precision, marker, color=colour, markeredgecolor="white")
-    share = (runs["positives"] / runs["pixels"]).max()
-    axes.axhline(share, color="0.5", linestyle=":", linewidth=0.9)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Recall", ylabel="Precision", box_aspect=1)
-    axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-    axes.label_outer()
-
-# %% ../nbs/50_plots.ipynb #0f6fc06a
+# %% ../nbs/50_plots.ipynb #5dfa1b48
 def training_figure(
     history: pd.DataFrame,  # gather_tables(runs, "history.csv")
     title: str,
@@ -655,7 +674,7 @@ def training_figure(
     arm_legend(picture, arms)
     return picture
 
-# %% ../nbs/50_plots.ipynb #bb39a978
+# %% ../nbs/50_plots.ipynb #aa9ca321
 ERRORS = {"found": "#333333", "false alarm": COLOURS["vermillion"], "missed": COLOURS["sky"]}
 
 
@@ -683,7 +702,7 @@ def f1_of(
     said, true = (probability >= threshold) & scored, (mask == 1) & scored
     return 2 * (said & true).sum() / (said.sum() + true.sum()) if true.any() else float("nan")
 
-# %% ../nbs/50_plots.ipynb #fcad5d92
+# %% ../nbs/50_plots.ipynb #b6180862
 def chip_grid_figure(
     store: Store,
     cases: pd.DataFrame,  # from `pick_chips`: case, chip, fold
@@ -726,7 +745,7 @@ def chip_grid_figure(
         bar.set_label("Probability")
     return picture
 
-# %% ../nbs/50_plots.ipynb #5dfa1b48
+# %% ../nbs/50_plots.ipynb #d808794f
 def draw_tiles(panels: Sequence[Axes], store: Store, number: int, limits: dict) -> None:
     "Draw the sensors and the mask of a chip."
     for panel, role in zip(panels, store.roles, strict=False):

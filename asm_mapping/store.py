@@ -183,14 +183,12 @@ def store_key(
     hashes: dict[str, str],  # of `file_hashes`
 ) -> str:  # 64 hexadecimal digits
     "Hash everything that a store's content depends on."
-    roles = {
-        role: manifest.role(role).model_dump(exclude={"path", "derived"})
-        for role in manifest.roles
-    }
-    mask = manifest.mask.model_dump(exclude={"path"})
+    words = {"path": True, "derived": True, "sensor": {"name", "clip", "pixel_m"}}
+    pixels = [manifest.role(role).model_dump(exclude=words) for role in manifest.roles]
+    pixels.append(manifest.mask.model_dump(exclude={"path"}))
     files = chips[list(manifest.parts)].map(lambda file: (file, hashes.get(file, "")))
     rows = chips[["chip", "group"]].join(files).to_numpy().tolist()
-    return sha256_of([STORE_VERSION, roles, mask, rows])
+    return sha256_of([STORE_VERSION, manifest.roles, repr(pixels), rows])  # repr keeps nan
 
 # %% ../nbs/13_store.ipynb #609ed819
 def usable_chips(
@@ -205,13 +203,18 @@ def usable_chips(
     }
     keep = ~np.any(list(faults.values()), axis=0)
     told = [f"{fault.sum()} {why} (left out)" for why, fault in faults.items() if fault.any()]
-    for role in manifest.roles:
-        lacking = int((chips.loc[keep, role] == "").sum())
-        told += [f"{lacking} without {role} (kept)"] if lacking else []
     if not keep.any():
         raise UserError(
             f"{manifest.path}: no chip can be used: of {len(chips)}, {', '.join(told)}"
         )
+    for role in manifest.roles:
+        lacking = int((chips.loc[keep, role] == "").sum())
+        if lacking == keep.sum():
+            path = manifest.role(role).path
+            raise UserError(
+                f"{manifest.path}: no usable chip has a {role} file; {path} finds none"
+            )
+        told += [f"{lacking} without {role} (kept)"] if lacking else []
     if told:
         print(f"{manifest.name}: of {len(chips)} chips {', '.join(told)}", file=sys.stderr)
     return chips[keep].reset_index(drop=True)

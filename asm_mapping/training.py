@@ -71,7 +71,7 @@ from asm_mapping.fusion import (
 from .losses import make_loss
 from .metrics import ScoreCounts, chip_scores
 from .splits import check_leaks, make_splits
-from .store import Store, prepare
+from .store import Store, prepare, store_duplicates
 from .unet import MODALITIES, Architecture, count_parameters, weights_loaded
 
 # %% ../nbs/24_training.ipynb #b92db61c
@@ -271,7 +271,8 @@ def open_run(
         given = [column for column in splits if column.isdigit()]
         raise UserError(f"fold {settings.fold}: {name} has folds {', '.join(given)} and final")
     parts = splits[["chip", "unit", settings.fold]].rename(columns={settings.fold: "part"})
-    warnings = check_leaks(store.chips, parts["part"], manifest.splits)
+    alike = store_duplicates(store)
+    warnings = check_leaks(store.chips, parts["part"], manifest.splits, alike)
     with whole_file(folder / "splits.csv") as partial:
         parts.to_csv(partial, index=False)
     write_json(folder / "settings.json", settings.model_dump())

@@ -1,12 +1,15 @@
 """A person's dataset, told right: `asm-mapping check` and the errors of a manifest."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from helpers import CommandLine, change_raster, write_dataset
+from helpers import ROOT, CommandLine, change_raster, write_dataset
+
+from asm_mapping.catalog import read_manifest
 
 FAULTS = {  # file: words that must stand beside it
     "optical/c00.tif": "truncated",
@@ -99,3 +102,15 @@ def test_a_broken_manifest_is_told_in_a_sentence(
 
 def test_a_missing_manifest_is_named(cli: CommandLine):
     assert "nowhere.toml" in cli("check", "nowhere.toml", status=1).text
+
+
+def test_the_manifests_of_the_readme_are_right(tmp_path: Path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    whole, other_sensor = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    swapped = re.sub(
+        r"\[optical\].*?(?=\[sar\])", lambda _: other_sensor, whole, flags=re.DOTALL
+    )
+    for number, manifest in enumerate((whole, swapped)):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(manifest)
+        assert read_manifest(path, root=tmp_path).roles == ("optical", "sar")
