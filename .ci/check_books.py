@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST_CELL, LONGEST_LINE = 45, 96  # lines, characters
+LONGEST_CELL, LONGEST_CLASS, LONGEST_LINE = 45, 60, 96  # lines, lines, characters
 LEAST_PROSE, LEAST_CHECKS = 60, 3  # words, assertions; in notebooks that export a module
 CHECKS = ("test_eq(", "test_close(", "test_fail(", "assert ")
 FORBIDDEN = {
@@ -20,6 +20,7 @@ FORBIDDEN = {
     r"^from \S+ import \*": "has a star import",
 }
 OWN_IMPORT = re.compile(r"^\s*(?:from|import) asm_mapping\.(\w+)", re.MULTILINE)
+ONE_CLASS = re.compile(r"#\| export\n(@\w+.*\n)?class (?!(.*\n)*(def|class) )")
 EXPORTS = re.compile(r"^#\|\s*default_exp\s+(\w+)", re.MULTILINE)
 TITLE = re.compile(r"# \S.*\n+> \S")
 FRONT_MATTER = re.compile(r"---\ntitle: .+\nsubtitle: ")
@@ -56,8 +57,9 @@ def cell_breaks(book: Book) -> Iterator[str]:
         yield "holds outputs: jupyter nbconvert --clear-output --inplace"
     for number, source in enumerate(book.sources):
         lines = source.splitlines()
-        if len(lines) > LONGEST_CELL and not only_imports(source):
-            yield f"code cell {number} has {len(lines)} lines, {LONGEST_CELL} at most"
+        longest = LONGEST_CLASS if ONE_CLASS.match(source) else LONGEST_CELL
+        if len(lines) > longest and not only_imports(source):
+            yield f"code cell {number} has {len(lines)} lines, {longest} at most"
         if any(len(line) > LONGEST_LINE for line in lines):
             yield f"code cell {number} has a line over {LONGEST_LINE} characters"
         for pattern, told in FORBIDDEN.items():

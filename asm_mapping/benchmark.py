@@ -78,7 +78,7 @@ positive = [1]
 folds = 2
 """
 
-
+# %% ../nbs/55_benchmark.ipynb #d7063612
 def texture(
     generator: np.random.Generator,
     shape: tuple[int, ...],  # (band, row, column)
@@ -348,7 +348,7 @@ def anonymous_memory(process: psutil.Process) -> int:  # bytes
         return total
     return total
 
-
+# %% ../nbs/55_benchmark.ipynb #17616a4b
 def rounds_done(folder: Path) -> int:
     "Count the validation rounds that a run has told of."
     path = folder / "history.csv"
@@ -405,7 +405,7 @@ def run_to_end(
         "weights_sha256": kept["weights"],
     }
 
-
+# %% ../nbs/55_benchmark.ipynb #d0c03e19
 def repeat_runs(
     settings: RunSettings,
     folder: Path,  # stores and runs of the benchmark

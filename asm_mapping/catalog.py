@@ -323,7 +323,14 @@ def file_hashes(
         new = [file for file, row in known.items() if row is None and stamps[file]]
         with ThreadPoolExecutor(cpu_count()) as pool:
             made = pool.map(lambda file: sha256_of_file(root / file), new)
-            bar = tqdm(made, "hashing", len(new), unit="file", delay=2, disable=not progress)
+            bar = tqdm(
+                made,
+                "hashing",
+                len(new),
+                unit="file",
+                delay=2,
+                disable=None if progress else True,
+            )
             hashes = dict(zip(new, bar, strict=True))
         if new:
             with closing(sqlite3.connect(path, timeout=60)) as cache, cache:
@@ -335,7 +342,7 @@ def file_hashes(
         ) from None
     return {file: hashes.get(file) or (known[file] or ("",))[0] for file in stamps}
 
-
+# %% ../nbs/12_catalog.ipynb #82525835
 def stamp(path: Path) -> str:
     "Name a file's state: path, size and time of change; empty where it cannot be read."
     try:
@@ -534,7 +541,7 @@ def place_role(
         record.blame(role, f"nothing valid: NaN, nodata or transparent everywhere{apart}")
     record.values[role], record.valid[role] = values, valid
 
-# %% ../nbs/12_catalog.ipynb #388aa43c
+# %% ../nbs/12_catalog.ipynb #2395c2bf
 def map_chips(
     work: Callable[[dict], Any],  # what to do with a row
     rows: list[dict],  # of `list_chips`
@@ -546,7 +553,7 @@ def map_chips(
     "Work on rows in threads and yield the results in order, with a progress bar."
     jobs = jobs or cpu_count() or 1
     waiting: deque = deque()
-    bar = tqdm(total=len(rows), desc=label, unit="chip", disable=not progress)
+    bar = tqdm(total=len(rows), desc=label, unit="chip", disable=None if progress else True)
     with warnings.catch_warnings(), bar, ThreadPoolExecutor(jobs) as pool:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         for row in (*rows, *[None] * 2 * jobs):
@@ -556,7 +563,7 @@ def map_chips(
                 yield waiting.popleft().result()
                 bar.update()
 
-# %% ../nbs/12_catalog.ipynb #53f5ede0
+# %% ../nbs/12_catalog.ipynb #55f20d68
 def chip_facts(
     record: ChipRecord,
 ) -> dict:  # a row of the chip table
@@ -588,7 +595,7 @@ def chip_table(
     "Make the chip table."
     return gpd.GeoDataFrame(pd.DataFrame(facts), geometry="geometry", crs="EPSG:4326")
 
-# %% ../nbs/12_catalog.ipynb #aab3b7a8
+# %% ../nbs/12_catalog.ipynb #e846f4d0
 def thumbnail(
     image: np.ndarray,  # (band, row, column)
     valid: np.ndarray,  # (row, column)
@@ -611,7 +618,7 @@ def thumbnail(
     flat = spread <= 1e-6 * np.abs(centre)
     return (means / np.where(flat, np.inf, spread) / np.sqrt(len(image))).astype(np.float32)
 
-# %% ../nbs/12_catalog.ipynb #e846f4d0
+# %% ../nbs/12_catalog.ipynb #73637185
 def near_duplicates(
     thumbnails: np.ndarray,  # (chip, band, side, side), of `thumbnail`
     chips: pd.DataFrame,  # chip table, or its chip and group
@@ -636,7 +643,7 @@ def near_duplicates(
                 pairs.append((names[start + i], names[start + j], round(float(alike[i, j]), 3)))
     return sorted(pairs, key=lambda pair: -pair[2])
 
-# %% ../nbs/12_catalog.ipynb #8f8699fd
+# %% ../nbs/12_catalog.ipynb #fbef200a
 @dataclass(frozen=True)
 class CheckReport:
     "What `check_dataset` found."
@@ -668,7 +675,7 @@ class CheckReport:
         "Tell a person."
         return report_text(self)
 
-# %% ../nbs/12_catalog.ipynb #fbef200a
+# %% ../nbs/12_catalog.ipynb #d6422854
 def check_dataset(
     manifest: Manifest,
     progress: bool = True,
@@ -705,7 +712,7 @@ def check_dataset(
         near_duplicates=[pair for pair in pairs if pair[:2] not in equal],
     )
 
-# %% ../nbs/12_catalog.ipynb #d6422854
+# %% ../nbs/12_catalog.ipynb #13b04cde
 MIXED_RATIOS = "SAR pixels fit ratio 1 in some chips and 2 in others: set `ratio` under [sar]"
 
 
@@ -731,7 +738,7 @@ def summarise(manifest: Manifest, hashes: dict[str, str], row: dict) -> Summary:
     bare = replace(record, values={}, valid={}, mask=None)
     return Summary(bare, chip_facts(record), thumb, ratio, known)
 
-# %% ../nbs/12_catalog.ipynb #13b04cde
+# %% ../nbs/12_catalog.ipynb #edce1a28
 def table_counts(table: pd.DataFrame, roles: tuple[str, ...]) -> dict:
     "Count chips, sizes, positives and valid pixels."
     sized = table[table["height"] > 0]
@@ -753,7 +760,7 @@ def table_counts(table: pd.DataFrame, roles: tuple[str, ...]) -> dict:
         },
     }
 
-# %% ../nbs/12_catalog.ipynb #edce1a28
+# %% ../nbs/12_catalog.ipynb #81f64283
 def equal_files(table: pd.DataFrame, roles: tuple[str, ...]) -> list[tuple[str, str]]:
     "Pair chips whose image files have the same bytes: each with the first of its kind."
     pairs = {}
@@ -782,7 +789,7 @@ def missing_files(manifest: Manifest, rows: list[dict]) -> list[Problem]:
             )
     return found
 
-# %% ../nbs/12_catalog.ipynb #81f64283
+# %% ../nbs/12_catalog.ipynb #0ba6965d
 def report_text(report: CheckReport) -> str:
     "Tell a person what a check found."
     counts, shown = report.counts, 20

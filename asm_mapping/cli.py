@@ -179,7 +179,7 @@ def compare_all(
     folds = folds or manifest.splits.folds
     common = common | {"dataset": dataset, "name": name}
     planned = plan_runs(common, words(modalities), folds, seeds)
-    say(estimate(planned, manifest))
+    say(estimate(planned, manifest, seeds))
     failed = run_all(planned, seeds=seeds, jobs=jobs, say=say)
     made = runs_root() / name / "compare.ipynb"
     given = {"dataset": dataset, "name": name, "root": common.get("root", "")}
@@ -221,15 +221,14 @@ def compare(
 @told
 def demo(
     folds: Annotated[int, typer.Option(help="disjoint test parts")] = 2,
-    jobs: Annotated[int, typer.Option(min=1, help="runs at once")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="runs at once")] = 2,
     p: Pairs = None,
 ) -> None:
     "Write the synthetic demo, compare the five modalities on it, render the report."
     from asm_mapping.report import render_report
-
     from asm_mapping.training import MODALITIES
 
-    common = {"preset": "quick"} | parse_pairs(p)
+    common = {"preset": "quick", "steps": 100} | parse_pairs(p)
     made, failed = compare_all("demo", ",".join(MODALITIES), folds, 1, jobs, common)
     index = render_report(["demo"])
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")

@@ -234,7 +234,8 @@ def fusion_sentence(
         weight = "is within that spread: no difference is shown"
     else:
         side = "ahead of" if mean > 0 else "behind"
-        weight = f"exceeds that spread: {side} the single sensors here, on {len(gain)} folds"
+        weight = f"exceeds that spread: {side} the single sensors on these {len(gain)} folds"
+        weight += ", too few to claim it beyond them" if len(gain) < 5 else ""
     return f"{told} The mean, {signed(mean)} (spread between folds {spread:.3f}), {weight}."
 
 # %% ../nbs/34_compare.ipynb #ee076d66
@@ -283,6 +284,8 @@ def findings(
             f"{first['f1_mean']:.3f}; {modality_name(second['modality'])} follows with "
             f"{second['f1_mean']:.3f}."
         )
+    else:
+        told.append("One arm alone: its scores stand beside nothing.")
     gains = differences(runs).groupby("modality", sort=False)
     told += [fusion_sentence(rows) for _, rows in gains]
     return told + size_sentences(means) + empty_sentences(runs)
@@ -349,7 +352,8 @@ def difference_table(
         mean = signed(group["difference"].mean())
         shown["Mean"] = mean + (f" ± {deviation:.3f}" if np.isfinite(deviation) else "")
         rows.append(shown)
-    return pd.DataFrame(rows).fillna("\N{EN DASH}")
+    nothing = [{label: "no fused arm stands beside single sensors here"}]
+    return pd.DataFrame(rows or nothing).fillna("\N{EN DASH}")
 
 # %% ../nbs/34_compare.ipynb #6a74dc6e
 def gather_tables(
@@ -424,12 +428,12 @@ def write_tables(
 ) -> list[Path]:  # scores.csv, folds.csv, curves.csv
     "Write the comparison's tables, each whole or not at all."
     scores = pd.concat([summarise(runs, "test"), summarise(runs, "any")])
-    curves = gather_tables(runs, "curve.csv").drop(columns="contest")
+    curves = gather_tables(runs, "curve.csv").drop(columns="contest").round(4)
     tables = {"scores": scores, "folds": runs.drop(columns=["path", "why"]), "curves": curves}
     paths = []
     for name, table in tables.items():
         paths.append(Path(folder) / f"{name}.csv")
-        table.insert(0, "dataset", title)
+        table.insert(0, "dataset", title if name != "curves" else title.partition(":")[0])
         with whole_file(paths[-1]) as partial:
             table.to_csv(partial, index=False, float_format="%.6g")
     return paths

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NETWORK_SHARE', 'FREED', 'SAME_RESULT', 'STREAMS', 'RunError', 'check_parameters', 'template', 'execute',
            'watched_kernel', 'run_folder', 'differences', 'reuse', 'progress_bar', 'run_one', 'discard_stale',
-           'summary', 'plan_runs', 'in_own_process', 'run_all', 'machine_rate', 'estimate', 'list_runs', 'failed_cell',
-           'main']
+           'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once', 'machine_rate', 'arm_cost', 'estimate',
+           'list_runs', 'failed_cell', 'main']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -26,6 +26,7 @@ from typing import Any
 
 import pandas as pd
 import papermill
+import psutil
 import torch
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
@@ -54,7 +55,7 @@ from asm_mapping.training import (
 from .unet import count_parameters
 
 # %% ../nbs/51_runs.ipynb #016c7953
-NETWORK_SHARE = 0.5  # of a bare convolution's rate that whole networks reach on CPUs
+NETWORK_SHARE = 0.7  # of a bare convolution's rate that whole networks reach on CPUs
 
 # %% ../nbs/51_runs.ipynb #2495fe8d
 class RunError(Exception):
@@ -315,11 +316,28 @@ def run_all(
         [s for s in planned if s.arm not in derived],
         [s for s in planned if s.arm in derived],
     ):
-        with ThreadPoolExecutor(max_workers=jobs) as pool:
-            list(pool.map(attempt, stage))
+        if jobs == 1:
+            for settings in stage:
+                attempt(settings)
+        else:
+            at_once(attempt, stage, jobs)
     return failed
 
-# %% ../nbs/51_runs.ipynb #02b7a150
+# %% ../nbs/51_runs.ipynb #92c45a22
+def at_once(
+    attempt: Callable[[RunSettings], None], stage: list[RunSettings], jobs: int
+) -> None:
+    "Attempt several runs at a time; Ctrl-C stops those that run and starts no more."
+    pool = ThreadPoolExecutor(max_workers=jobs)
+    threads = max(1, (psutil.cpu_count(logical=False) or 1) // jobs)
+    stage = [s if s.threads else s.model_copy(update={"threads": threads}) for s in stage]
+    try:
+        for _ in pool.map(attempt, stage):
+            pass  # errors that are not ours to collect are raised here
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+# %% ../nbs/51_runs.ipynb #75dc5138
 def machine_rate() -> float:  # floating-point operations a second
     "Time a convolution forward and backward, as training uses it."
     layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
@@ -333,18 +351,24 @@ def machine_rate() -> float:  # floating-point operations a second
     return flop * rounds / (time.perf_counter() - started)
 
 
-def estimate(planned: list[RunSettings], manifest: Manifest) -> str:
+def arm_cost(settings: RunSettings, manifest: Manifest, ratio: int) -> tuple[float, int]:
+    "Build an arm's network for its FLOP per pixel and parameters; refuse what cannot be had."
+    check_roles(manifest, settings.modality)
+    shape = make_architecture(settings, manifest, ratio)
+    network = build_model(shape)
+    return flop_per_pixel(network, shape), count_parameters(network)
+
+
+def estimate(planned: list[RunSettings], manifest: Manifest, seeds: int = 1) -> str:
     "Tell about how long runs take and how much disk they use, as a sentence."
-    for settings in planned:
-        check_roles(manifest, settings.modality)
     store, rate = prepare(manifest), machine_rate() * NETWORK_SHARE
     pixels = float((store.chips["height"] * store.chips["width"]).sum())
-    seconds, disk, costs = 0.0, 0.0, {}
-    for settings in planned:
-        if settings.arm not in costs:
-            shape = make_architecture(settings, manifest, store.ratio)
-            network = build_model(shape)
-            costs[settings.arm] = flop_per_pixel(network, shape), count_parameters(network)
+    costs = {
+        s.arm: arm_cost(s, manifest, store.ratio) for s in {s.arm: s for s in planned}.values()
+    }
+    left = [s for s in planned if not (run_folder(s, seeds) / "metrics.json").exists()]
+    seconds, disk = 0.0, 0.0
+    for settings in left:
         flop, parameters = costs[settings.arm]
         rounds, steps = plan_steps(settings)
         trained = rounds * steps * settings.batch_size * (settings.chip_px or CROP_PX) ** 2
@@ -354,11 +378,11 @@ def estimate(planned: list[RunSettings], manifest: Manifest) -> str:
         seconds += (3 * trained + scored) * flop / rate + 15
         disk += pixels * 0.5 * 2 + parameters * 4
     minutes = f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-    return (
-        f"{len(planned)} run(s): about {minutes} on this machine, {disk / 1e9:.2f} GB of disk"
-    )
+    told = f"{len(left)} run(s): about {minutes} on this machine, {disk / 1e9:.2f} GB of disk"
+    finished = len(planned) - len(left)
+    return told + (f"; {finished} finished before" if finished else "")
 
-# %% ../nbs/51_runs.ipynb #5bd27843
+# %% ../nbs/51_runs.ipynb #bff6f427
 def list_runs(
     name: str | None = None,  # of one comparison; all if None
 ) -> pd.DataFrame:  # name, modality, fold, seed, state, path, f1, average_precision, minutes
@@ -398,7 +422,7 @@ def failed_cell(notebook: Path) -> bool:
     cells = read_json(notebook)["cells"]
     return any(o["output_type"] == "error" for cell in cells for o in cell.get("outputs", []))
 
-# %% ../nbs/51_runs.ipynb #a02fe5e8
+# %% ../nbs/51_runs.ipynb #4de5a2f7
 def main() -> None:
     "Run one settings text given by `in_own_process`."
     given = json.loads(sys.argv[1])
