@@ -121,13 +121,13 @@ def check(
 @told
 def explore(dataset: Dataset, root: Root = "", folds: int = 0) -> None:
     "Show a dataset before training: map, folds, histograms, valid shares, contact sheet."
-    from asm_mapping.runs import execute, template
+    from asm_mapping.runs import execute, portable, template
     from asm_mapping.training import open_dataset
 
-    name = open_dataset(dataset, root).name
-    made = runs_root() / name / "explore.ipynb"
-    execute(template("65_explore"), made, {"dataset": dataset, "root": root, "folds": folds})
-    typer.echo(f"wrote {made}; read it in JupyterLab, or run: asm-mapping report {name}")
+    manifest = open_dataset(dataset, root)
+    made = runs_root() / manifest.name / "explore.ipynb"
+    execute(template("65_explore"), made, portable(manifest, root) | {"folds": folds})
+    typer.echo(f"wrote {made}; next: asm-mapping report {manifest.name}")
 
 # %% ../nbs/53_cli.ipynb #22d754fe
 @told
@@ -149,13 +149,16 @@ def run(
     p: Pairs = None,
 ) -> None:
     "Train and score one modality on one fold; the executed notebook stands beside its files."
-    from asm_mapping.runs import estimate, run_one
+    from asm_mapping.runs import estimate, run_one, settle
     from asm_mapping.training import make_settings, open_dataset
 
     given = {"modality": modality, "fold": fold, "seed": seed, "preset": preset, "name": name}
-    given |= {"dataset": dataset, "root": root, "streams": ",".join(streams or ())}
+    found = [str(Path(stream).resolve()) for stream in streams or ()]
+    given |= {"dataset": dataset, "root": root, "streams": ",".join(found)}
     settings = make_settings(**given | parse_pairs(p))
-    say(estimate([settings], open_dataset(dataset, root)))
+    manifest = open_dataset(dataset, root)
+    settings = settle(settings, manifest)
+    say(estimate([settings], manifest))
     run_one(settings, say=say)
     say(
         "next: asm-mapping compare to set it beside the other modalities, or asm-mapping report"
@@ -171,18 +174,19 @@ def compare_all(
     dataset: str, modalities: str, folds: int, seeds: int, jobs: int, common: dict
 ) -> tuple[Path, dict[str, str]]:  # the executed comparison; what failed
     "Run all arms, folds and seeds, then execute the comparison over what finished."
-    from asm_mapping.runs import estimate, execute, plan_runs, run_all, template
+    from asm_mapping.runs import estimate, execute, plan_runs, portable, run_all, template
     from asm_mapping.training import open_dataset
 
     manifest = open_dataset(dataset, common.get("root", ""))
     name = common.get("name") or manifest.name
     folds = folds or manifest.splits.folds
-    common = common | {"dataset": dataset, "name": name}
+    paths = portable(manifest, common.get("root", ""))
+    common = common | paths | {"name": name}
     planned = plan_runs(common, words(modalities), folds, seeds)
     say(estimate(planned, manifest, seeds))
     failed = run_all(planned, seeds=seeds, jobs=jobs, say=say)
     made = runs_root() / name / "compare.ipynb"
-    given = {"dataset": dataset, "name": name, "root": common.get("root", "")}
+    given = paths | {"name": name}
     given |= {"modalities": modalities, "folds": folds, "seeds": seeds}
     execute(template("61_compare"), made, given)
     return made, failed

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NETWORK_SHARE', 'FREED', 'SAME_RESULT', 'STREAMS', 'RunError', 'check_parameters', 'template', 'execute',
-           'watched_kernel', 'run_folder', 'differences', 'reuse', 'progress_bar', 'run_one', 'discard_stale',
-           'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once', 'machine_rate', 'arm_cost', 'estimate',
-           'list_runs', 'failed_cell', 'main']
+           'watched_kernel', 'run_folder', 'differences', 'reuse', 'progress_bar', 'portable', 'settle', 'run_one',
+           'discard_stale', 'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once', 'machine_rate', 'arm_cost',
+           'estimate', 'list_runs', 'failed_cell', 'main']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -197,6 +197,20 @@ def progress_bar(
         thread.join()
 
 # %% ../nbs/51_runs.ipynb #74c183c2
+def portable(manifest: Manifest, root: str = "") -> dict[str, str]:  # dataset, root
+    "Make paths hold from any working folder, the same for every spelling."
+    path = manifest.path
+    if path.is_relative_to(project_root()):
+        path = path.relative_to(project_root())
+    return {"dataset": path.as_posix(), "root": str(Path(root).resolve()) if root else ""}
+
+
+def settle(settings: RunSettings, manifest: Manifest) -> RunSettings:
+    "Fill in the name and the portable paths."
+    found = {"name": settings.name or manifest.name} | portable(manifest, settings.root)
+    return settings.model_copy(update=found)
+
+# %% ../nbs/51_runs.ipynb #8d76f24a
 def run_one(
     settings: RunSettings,
     *,
@@ -207,7 +221,7 @@ def run_one(
     "Execute `60_run` for these settings, or reuse the finished folder of the same."
     manifest = open_dataset(settings.dataset, settings.root)
     check_roles(manifest, settings.modality)
-    settings = settings.model_copy(update={"name": settings.name or manifest.name})
+    settings = settle(settings, manifest)
     store = prepare(manifest)
     folder = run_folder(settings, seeds)
     label = f"{settings.arm} {folder.name}"
@@ -231,7 +245,7 @@ def run_one(
     say(f"{label}: {summary(folder)} ({folder})")
     return folder
 
-# %% ../nbs/51_runs.ipynb #f93dc1c0
+# %% ../nbs/51_runs.ipynb #a120a605
 def discard_stale(partial: Path, settings: RunSettings, say: Callable[[str], Any]) -> None:
     "Keep a partial run that has these settings, to go on with it; remove one that has not."
     if not (partial / "settings.json").exists():
@@ -256,7 +270,7 @@ def summary(folder: Path) -> str:
     )
     return f"{part} F1 {f1:.3f}, AP {ap:.3f}, {metrics['cost']['minutes']:.1f} min"
 
-# %% ../nbs/51_runs.ipynb #a120a605
+# %% ../nbs/51_runs.ipynb #89b1844d
 STREAMS = "late_fusion_streams"  # a row of its own, outside the matched contest
 
 
@@ -278,7 +292,7 @@ def plan_runs(
     rank = {"sar": 0, "optical": 0, "early_fusion": 1, "late_fusion": 1}
     return sorted(planned, key=lambda one: (rank.get(one.arm, 2), int(one.fold), one.seed))
 
-# %% ../nbs/51_runs.ipynb #3ac627a1
+# %% ../nbs/51_runs.ipynb #92c45a22
 def in_own_process(settings: RunSettings, seeds: int) -> Path:
     "Run one settings file in a process of its own; its error comes back as a sentence."
     text = json.dumps({"settings": settings.model_dump(), "seeds": seeds})
@@ -289,7 +303,7 @@ def in_own_process(settings: RunSettings, seeds: int) -> Path:
         raise RunError(last)
     return run_folder(settings, seeds)
 
-# %% ../nbs/51_runs.ipynb #89b1844d
+# %% ../nbs/51_runs.ipynb #332eeee3
 def run_all(
     planned: list[RunSettings],
     *,
@@ -323,7 +337,7 @@ def run_all(
             at_once(attempt, stage, jobs)
     return failed
 
-# %% ../nbs/51_runs.ipynb #92c45a22
+# %% ../nbs/51_runs.ipynb #02b7a150
 def at_once(
     attempt: Callable[[RunSettings], None], stage: list[RunSettings], jobs: int
 ) -> None:
@@ -337,7 +351,7 @@ def at_once(
     finally:
         pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/51_runs.ipynb #75dc5138
+# %% ../nbs/51_runs.ipynb #5bd27843
 def machine_rate() -> float:  # floating-point operations a second
     "Time a convolution forward and backward, as training uses it."
     layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
@@ -382,7 +396,7 @@ def estimate(planned: list[RunSettings], manifest: Manifest, seeds: int = 1) -> 
     finished = len(planned) - len(left)
     return told + (f"; {finished} finished before" if finished else "")
 
-# %% ../nbs/51_runs.ipynb #bff6f427
+# %% ../nbs/51_runs.ipynb #4de5a2f7
 def list_runs(
     name: str | None = None,  # of one comparison; all if None
 ) -> pd.DataFrame:  # name, modality, fold, seed, state, path, f1, average_precision, minutes
@@ -422,7 +436,7 @@ def failed_cell(notebook: Path) -> bool:
     cells = read_json(notebook)["cells"]
     return any(o["output_type"] == "error" for cell in cells for o in cell.get("outputs", []))
 
-# %% ../nbs/51_runs.ipynb #4de5a2f7
+# %% ../nbs/51_runs.ipynb #15d80f44
 def main() -> None:
     "Run one settings text given by `in_own_process`."
     given = json.loads(sys.argv[1])

@@ -47,7 +47,7 @@ from torch import Tensor, nn
 
 from .artefact import Card, load_artefact, save_artefact, weights_hash
 from .augment import Augmentation
-from .catalog import Manifest, read_manifest
+from .catalog import Manifest, find_manifest, read_manifest
 from asm_mapping.config import (
     UserError,
     data_root,
@@ -219,7 +219,7 @@ def open_dataset(
     root: str = "",  # overrides its root folder
 ) -> Manifest:
     "Read a manifest; the demo is written first where it is missing."
-    if not root and Path(dataset).stem == "demo":
+    if not root and find_manifest(dataset) == project_root() / "datasets/demo.toml":
         folder = data_root() / "demo"
         if not folder.exists():
             write_demo(folder)
