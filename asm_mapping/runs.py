@@ -46,6 +46,7 @@ from .store import prepare
 from asm_mapping.training import (
     CROP_PX,
     RunSettings,
+    check_fold,
     check_roles,
     make_architecture,
     make_settings,
@@ -206,9 +207,9 @@ def portable(manifest: Manifest, root: str = "") -> dict[str, str]:  # dataset, 
 
 
 def settle(settings: RunSettings, manifest: Manifest) -> RunSettings:
-    "Fill in the name and the portable paths."
-    found = {"name": settings.name or manifest.name} | portable(manifest, settings.root)
-    return settings.model_copy(update=found)
+    "Fill in the name, the number of folds and the portable paths; refuse an unknown fold."
+    found = {"name": settings.name or manifest.name, "folds": check_fold(settings, manifest)}
+    return settings.model_copy(update=found | portable(manifest, settings.root))
 
 # %% ../nbs/51_runs.ipynb #8d76f24a
 def run_one(

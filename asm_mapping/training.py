@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CROP_PX', 'BACKGROUND', 'roles_of', 'WhatSettings', 'NetworkSettings', 'RunSettings', 'make_settings',
-           'plan_steps', 'Run', 'open_dataset', 'comparison_splits', 'open_run', 'check_roles', 'check_positives',
-           'describe_run', 'make_architecture', 'architecture_of', 'stream_folders', 'check_same_contest',
-           'make_network', 'channels_last', 'Segmentation', 'log_scores', 'make_optimisation', 'make_optimiser',
-           'make_schedule', 'History', 'history_row', 'make_batches', 'make_trainer', 'tensorboard_logger', 'loss_of',
-           'Fitted', 'fit', 'PartScores', 'any_valid', 'predict_chips', 'score_chips', 'read_predictions',
-           'sample_pixels', 'sibling', 'fit_decision_run', 'Scored', 'score_run', 'metrics_of', 'card_of',
-           'cross_validated', 'versions', 'machine', 'commit', 'finish_run', 'BandView', 'card_manifest', 'seen_before',
-           'evaluate_run', 'read_seen']
+           'plan_steps', 'Run', 'open_dataset', 'comparison_splits', 'open_run', 'check_roles', 'check_fold',
+           'check_positives', 'describe_run', 'make_architecture', 'architecture_of', 'stream_folders',
+           'check_same_contest', 'make_network', 'channels_last', 'Segmentation', 'log_scores', 'make_optimisation',
+           'make_optimiser', 'make_schedule', 'History', 'history_row', 'make_batches', 'make_trainer',
+           'tensorboard_logger', 'loss_of', 'Fitted', 'fit', 'PartScores', 'any_valid', 'predict_chips', 'score_chips',
+           'read_predictions', 'sample_pixels', 'sibling', 'fit_decision_run', 'Scored', 'score_run', 'metrics_of',
+           'card_of', 'cross_validated', 'versions', 'machine', 'commit', 'finish_run', 'BandView', 'card_manifest',
+           'seen_before', 'evaluate_run', 'read_seen']
 
 # %% ../nbs/24_training.ipynb #bef60fdf
 import importlib.metadata
@@ -258,6 +258,7 @@ def open_run(
     torch.set_num_threads(settings.threads or psutil.cpu_count(logical=False) or 1)
     manifest = open_dataset(settings.dataset, settings.root)
     check_roles(manifest, settings.modality)
+    check_fold(settings, manifest)
     store = prepare(manifest, progress=False)
     name = settings.name or manifest.name
     if folder is None:
@@ -267,9 +268,6 @@ def open_run(
     writer = FileLock(folder / ".writer", timeout=60, is_singleton=True)
     writer.acquire()  # an orphan of a killed run ends within seconds
     splits = comparison_splits(store, runs_root() / name, settings.folds)
-    if settings.fold not in splits:
-        given = [column for column in splits if column.isdigit()]
-        raise UserError(f"fold {settings.fold}: {name} has folds {', '.join(given)} and final")
     parts = splits[["chip", "unit", settings.fold]].rename(columns={settings.fold: "part"})
     alike = store_duplicates(store)
     warnings = check_leaks(store.chips, parts["part"], manifest.splits, alike)
@@ -290,6 +288,16 @@ def check_roles(manifest: Manifest, modality: str) -> None:
             f"{manifest.name} has no {' and no '.join(missing)} files, which {modality} needs; "
             f"it can train {', '.join(able)}"
         )
+
+
+def check_fold(settings: RunSettings, manifest: Manifest) -> int:  # folds of the comparison
+    "Refuse a fold that the comparison does not have."
+    folds = settings.folds or manifest.splits.folds
+    if settings.fold != "final" and int(settings.fold) >= folds:
+        raise UserError(
+            f"fold {settings.fold}: {manifest.name} has folds 0 to {folds - 1}, and final"
+        )
+    return folds
 
 
 def check_positives(run: Run) -> None:
