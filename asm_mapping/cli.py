@@ -11,6 +11,7 @@ __all__ = ['app', 'Dataset', 'Root', 'Name', 'Preset', 'Pairs', 'Report', 'AsJso
 import errno
 import functools
 import json
+import logging
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -49,6 +50,7 @@ def told(function: Callable) -> Callable:
             typer.echo(f"asm-mapping: {what}; make room, then run the same command", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of the kernel that died
             typer.echo("\nasm-mapping: stopped; the same command goes on from here", err=True)
             raise typer.Exit(130) from None
 

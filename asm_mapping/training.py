@@ -32,6 +32,7 @@ import lightning
 import numpy as np
 import pandas as pd
 import psutil
+import shapely
 import torch
 from filelock import FileLock
 from lightning.pytorch.callbacks import (
@@ -1084,8 +1085,9 @@ def seen_before(
         for position, shape in enumerate(chips.geometry):
             if shape is None or found[position]:
                 continue
-            near = located.iloc[area.query(shape, predicate="intersects")]
-            found[position] = bool((near.intersection(shape).area > 1e-12).any())
+            near = located.to_numpy()[area.query(shape, predicate="intersects")]
+            shared = shapely.area(shapely.intersection(near, shape))  # square degrees
+            found[position] = bool((shared > 1e-12).any())  # more than a common edge
     return chips["chip"][found].tolist()
 
 # %% ../nbs/24_training.ipynb #2ccad004
