@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NETWORK_SHARE', 'FREED', 'SAME_RESULT', 'STREAMS', 'RunError', 'check_parameters', 'template', 'execute',
-           'watched_kernel', 'run_folder', 'differences', 'reuse', 'progress_bar', 'portable', 'settle', 'run_one',
-           'discard_stale', 'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once', 'machine_rate', 'arm_cost',
-           'estimate', 'list_runs', 'failed_cell', 'main']
+           'QuietKernelManager', 'watched_kernel', 'run_folder', 'differences', 'reuse', 'progress_bar', 'portable',
+           'settle', 'run_one', 'discard_stale', 'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once',
+           'machine_rate', 'arm_cost', 'estimate', 'list_runs', 'failed_cell', 'main']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -28,8 +28,10 @@ import pandas as pd
 import papermill
 import psutil
 import torch
+from jupyter_client import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
+from traitlets import Unicode
 from traitlets.config import Config
 
 from .catalog import Manifest
@@ -91,7 +93,7 @@ def execute(
     check_parameters(notebook, given)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with watched_kernel() as config:
+        with watched_kernel(target.with_name("kernel.log")) as config:
             papermill.execute_notebook(
                 str(notebook),
                 str(target),
@@ -100,6 +102,7 @@ def execute(
                 cwd=str(project_root()),
                 progress_bar=False,
                 config=config,
+                kernel_manager_class="asm_mapping.runs.QuietKernelManager",
             )
     except PapermillExecutionError as error:
         kind = UserError if error.ename == "UserError" else RunError
@@ -111,8 +114,21 @@ def execute(
 FREED = str(2**32)  # bytes; memory freed below is kept for the next step, not given back
 
 # %% ../nbs/51_runs.ipynb #00f6a316
+class QuietKernelManager(AsyncKernelManager):
+    "Start kernels whose own messages go to a file, not to the person's terminal."
+
+    log_path = Unicode(os.devnull).tag(config=True)
+
+    async def start_kernel(self, **given: Any) -> None:
+        "Start the kernel with its error stream in the file."
+        with open(self.log_path, "ab") as log:
+            await super().start_kernel(**given | {"stderr": log})
+
+# %% ../nbs/51_runs.ipynb #fa5318ce
 @contextlib.contextmanager
-def watched_kernel() -> Iterator[Config]:  # how to start the kernel
+def watched_kernel(
+    log: Path,  # where the kernel's own messages go
+) -> Iterator[Config]:  # how to start the kernel
     "Tell kernels started inside that somebody else shows their progress, with these packages."
     added = {"PAPERMILL": "1", "PYTHONPATH": str(project_root()), "MPLBACKEND": "agg"}
     added |= {"MALLOC_MMAP_THRESHOLD_": FREED, "MALLOC_TRIM_THRESHOLD_": FREED}  # glibc's
@@ -122,7 +138,9 @@ def watched_kernel() -> Iterator[Config]:  # how to start the kernel
     try:
         with tempfile.TemporaryDirectory(prefix="asm-") as sockets:
             private = {"transport": "ipc", "ip": f"{sockets}/kernel"}
-            yield Config({} if os.name == "nt" else {"KernelManager": private})
+            quiet = {"QuietKernelManager": {"log_path": str(log)}}
+            yield Config(quiet if os.name == "nt" else quiet | {"KernelManager": private})
+        log.unlink(missing_ok=True)  # of interest only where something failed
     finally:
         for name, value in before.items():
             if value is None:
@@ -130,7 +148,7 @@ def watched_kernel() -> Iterator[Config]:  # how to start the kernel
             else:
                 os.environ[name] = value
 
-# %% ../nbs/51_runs.ipynb #c0fc1a9b
+# %% ../nbs/51_runs.ipynb #b274fd1e
 SAME_RESULT = ("root", "tensorboard", "threads")  # settings that do not make another run
 
 
@@ -141,7 +159,7 @@ def run_folder(settings: RunSettings, seeds: int = 1) -> Path:
     ending = f"-seed-{settings.seed}" if seeds > 1 or settings.seed else ""
     return runs_root() / name / settings.arm / f"{fold}{ending}"
 
-# %% ../nbs/51_runs.ipynb #b274fd1e
+# %% ../nbs/51_runs.ipynb #de5513f3
 def differences(folder: Path, settings: RunSettings) -> list[str]:
     "Name each setting in which a finished run differs from the one asked for."
     kept = read_json(folder / "settings.json")
@@ -167,7 +185,7 @@ def reuse(folder: Path, settings: RunSettings, data: str) -> bool:
         )
     return True
 
-# %% ../nbs/51_runs.ipynb #2ef14b22
+# %% ../nbs/51_runs.ipynb #74c183c2
 @contextlib.contextmanager
 def progress_bar(
     folder: Path,  # where progress.json appears
@@ -197,7 +215,7 @@ def progress_bar(
         over.set()
         thread.join()
 
-# %% ../nbs/51_runs.ipynb #74c183c2
+# %% ../nbs/51_runs.ipynb #f93dc1c0
 def portable(manifest: Manifest, root: str = "") -> dict[str, str]:  # dataset, root
     "Make paths hold from any working folder, the same for every spelling."
     path = manifest.path
@@ -211,7 +229,7 @@ def settle(settings: RunSettings, manifest: Manifest) -> RunSettings:
     found = {"name": settings.name or manifest.name, "folds": check_fold(settings, manifest)}
     return settings.model_copy(update=found | portable(manifest, settings.root))
 
-# %% ../nbs/51_runs.ipynb #8d76f24a
+# %% ../nbs/51_runs.ipynb #a120a605
 def run_one(
     settings: RunSettings,
     *,
@@ -246,7 +264,7 @@ def run_one(
     say(f"{label}: {summary(folder)} ({folder})")
     return folder
 
-# %% ../nbs/51_runs.ipynb #a120a605
+# %% ../nbs/51_runs.ipynb #3ac627a1
 def discard_stale(partial: Path, settings: RunSettings, say: Callable[[str], Any]) -> None:
     "Keep a partial run that has these settings, to go on with it; remove one that has not."
     if not (partial / "settings.json").exists():
@@ -271,7 +289,7 @@ def summary(folder: Path) -> str:
     )
     return f"{part} F1 {f1:.3f}, AP {ap:.3f}, {metrics['cost']['minutes']:.1f} min"
 
-# %% ../nbs/51_runs.ipynb #89b1844d
+# %% ../nbs/51_runs.ipynb #92c45a22
 STREAMS = "late_fusion_streams"  # a row of its own, outside the matched contest
 
 
@@ -293,7 +311,7 @@ def plan_runs(
     rank = {"sar": 0, "optical": 0, "early_fusion": 1, "late_fusion": 1}
     return sorted(planned, key=lambda one: (rank.get(one.arm, 2), int(one.fold), one.seed))
 
-# %% ../nbs/51_runs.ipynb #92c45a22
+# %% ../nbs/51_runs.ipynb #332eeee3
 def in_own_process(settings: RunSettings, seeds: int) -> Path:
     "Run one settings file in a process of its own; its error comes back as a sentence."
     text = json.dumps({"settings": settings.model_dump(), "seeds": seeds})
@@ -304,7 +322,7 @@ def in_own_process(settings: RunSettings, seeds: int) -> Path:
         raise RunError(last)
     return run_folder(settings, seeds)
 
-# %% ../nbs/51_runs.ipynb #332eeee3
+# %% ../nbs/51_runs.ipynb #02b7a150
 def run_all(
     planned: list[RunSettings],
     *,
@@ -338,7 +356,7 @@ def run_all(
             at_once(attempt, stage, jobs)
     return failed
 
-# %% ../nbs/51_runs.ipynb #02b7a150
+# %% ../nbs/51_runs.ipynb #75dc5138
 def at_once(
     attempt: Callable[[RunSettings], None], stage: list[RunSettings], jobs: int
 ) -> None:
@@ -352,7 +370,7 @@ def at_once(
     finally:
         pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/51_runs.ipynb #5bd27843
+# %% ../nbs/51_runs.ipynb #bff6f427
 def machine_rate() -> float:  # floating-point operations a second
     "Time a convolution forward and backward, as training uses it."
     layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
@@ -397,7 +415,7 @@ def estimate(planned: list[RunSettings], manifest: Manifest, seeds: int = 1) -> 
     finished = len(planned) - len(left)
     return told + (f"; {finished} finished before" if finished else "")
 
-# %% ../nbs/51_runs.ipynb #4de5a2f7
+# %% ../nbs/51_runs.ipynb #216c32d7
 def list_runs(
     name: str | None = None,  # of one comparison; all if None
 ) -> pd.DataFrame:  # name, modality, fold, seed, state, path, f1, average_precision, minutes
@@ -437,7 +455,7 @@ def failed_cell(notebook: Path) -> bool:
     cells = read_json(notebook)["cells"]
     return any(o["output_type"] == "error" for cell in cells for o in cell.get("outputs", []))
 
-# %% ../nbs/51_runs.ipynb #15d80f44
+# %% ../nbs/51_runs.ipynb #261137f5
 def main() -> None:
     "Run one settings text given by `in_own_process`."
     given = json.loads(sys.argv[1])

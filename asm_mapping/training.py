@@ -52,6 +52,7 @@ from .catalog import Manifest, find_manifest, read_manifest
 from asm_mapping.config import (
     UserError,
     data_root,
+    only_one,
     project_root,
     read_json,
     runs_root,
@@ -222,8 +223,9 @@ def open_dataset(
     "Read a manifest; the demo is written first where it is missing."
     if not root and find_manifest(dataset) == project_root() / "datasets/demo.toml":
         folder = data_root() / "demo"
-        if not folder.exists():
-            write_demo(folder)
+        with only_one(folder, wait=600):
+            if not folder.exists():
+                write_demo(folder)
         root = str(folder)
     return read_manifest(dataset, root or None)
 
