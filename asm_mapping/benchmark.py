@@ -78,7 +78,7 @@ positive = [1]
 folds = 2
 """
 
-# %% ../nbs/55_benchmark.ipynb #d7063612
+# %% ../nbs/55_benchmark.ipynb #e83e8d03
 def texture(
     generator: np.random.Generator,
     shape: tuple[int, ...],  # (band, row, column)
@@ -103,7 +103,7 @@ def write_raster(
     ) as file:
         file.write(values)
 
-# %% ../nbs/55_benchmark.ipynb #e83e8d03
+# %% ../nbs/55_benchmark.ipynb #67971497
 def write_textures(
     folder: Path,
     *,
@@ -135,7 +135,7 @@ def write_textures(
     (folder / "textures.toml").write_text(MANIFEST)
     return read_manifest(folder / "textures.toml")
 
-# %% ../nbs/55_benchmark.ipynb #e6b51aea
+# %% ../nbs/55_benchmark.ipynb #ba50bab4
 @contextmanager
 def elsewhere(
     folder: Path,  # stores and runs go there while the block works
@@ -161,7 +161,7 @@ def prepare_afresh(
     with elsewhere(new):
         return prepare(manifest, progress=False)
 
-# %% ../nbs/55_benchmark.ipynb #c21faf8c
+# %% ../nbs/55_benchmark.ipynb #4f8ad780
 def read_like_the_prototype(
     manifest: Manifest,
     chip: str,  # id
@@ -194,7 +194,7 @@ def read_like_the_prototype(
         stacks[role] = (filtered - filtered.min()) / (np.ptp(filtered) + 1e-6)
     return {name: torch.from_numpy(stack) for name, stack in (stacks | {"mask": mask}).items()}
 
-# %% ../nbs/55_benchmark.ipynb #0fa463ad
+# %% ../nbs/55_benchmark.ipynb #12c22cc5
 class PrototypeFusion(nn.Module):
     "A network of the shape of the prototype's late fusion, to measure against."
 
@@ -236,7 +236,7 @@ def prototype_flop_per_pixel(network: nn.Module, px: int = 128) -> float:
         network.eval()(prototype_batch(1, px))
     return counter.get_total_flops() / px**2
 
-# %% ../nbs/55_benchmark.ipynb #c2acb91e
+# %% ../nbs/55_benchmark.ipynb #291dd092
 def take_turns(
     contenders: dict[str, Callable[[], float]],  # name: do some work, return how much it was
     rounds: int,  # kept; one more is run before
@@ -264,7 +264,7 @@ def medians(
     table["per_core_second"] = grouped["per_core_second"].median()
     return table.assign(ratio=table["median"] / table.loc[against, "median"])
 
-# %% ../nbs/55_benchmark.ipynb #e018d018
+# %% ../nbs/55_benchmark.ipynb #05bda613
 def read_pass(
     loader: Iterable[dict[str, Tensor]],  # of batches
 ) -> int:  # chips
@@ -307,7 +307,7 @@ def forward_pass(network: nn.Module, batch: dict[str, Tensor]) -> float:  # mega
     with torch.inference_mode():
         return network.eval()(batch).numel() / 1e6
 
-# %% ../nbs/55_benchmark.ipynb #8b6214d9
+# %% ../nbs/55_benchmark.ipynb #ebdaeaab
 def train_alone(
     settings: RunSettings,
     folder: Path,  # of the run
@@ -348,7 +348,7 @@ def anonymous_memory(process: psutil.Process) -> int:  # bytes
         return total
     return total
 
-# %% ../nbs/55_benchmark.ipynb #17616a4b
+# %% ../nbs/55_benchmark.ipynb #318293d4
 def rounds_done(folder: Path) -> int:
     "Count the validation rounds that a run has told of."
     path = folder / "history.csv"
@@ -382,7 +382,7 @@ def watch(
     error = f"exit status {process.returncode}: {told[-1] if told else ''}" if failed else ""
     return Watched(peak / 1e9, killed, error)
 
-# %% ../nbs/55_benchmark.ipynb #712cf4a5
+# %% ../nbs/55_benchmark.ipynb #81f75f95
 def run_to_end(
     settings: RunSettings,
     folder: Path,  # of the run
@@ -405,7 +405,7 @@ def run_to_end(
         "weights_sha256": kept["weights"],
     }
 
-# %% ../nbs/55_benchmark.ipynb #d0c03e19
+# %% ../nbs/55_benchmark.ipynb #b6ead95b
 def repeat_runs(
     settings: RunSettings,
     folder: Path,  # stores and runs of the benchmark
@@ -435,7 +435,7 @@ def repeatable(
     same = runs[["scores_sha256", "weights_sha256"]].nunique().eq(1).all()
     return bool(same and runs.loc["killed and continued", "killed"])
 
-# %% ../nbs/55_benchmark.ipynb #b6ead95b
+# %% ../nbs/55_benchmark.ipynb #96a60a89
 BARS = {  # name: what, bar, True if more is better
     "read": ("reading from the store, chips/s", 200, True),
     "read_augmented": ("reading with augmentation, chips/s", 60, True),
@@ -457,7 +457,7 @@ def bar_table(
         rows.append({"name": name, "what": what, "measured": value, "bar": bar, "met": met})
     return pd.DataFrame(rows).set_index("name")
 
-# %% ../nbs/55_benchmark.ipynb #96a60a89
+# %% ../nbs/55_benchmark.ipynb #b0fd0f04
 @dataclass(frozen=True)
 class Plan:
     "How much a benchmark measures."
@@ -467,9 +467,14 @@ class Plan:
     rounds: int  # of reading
     items: int  # chips that the prototype's reader reads a round
     train_rounds: int  # of the two networks
+    train_steps: int  # of late fusion a round; the prototype's network takes one
     batch: int  # chips a step of the two networks
     steps: int  # of the watched runs, over four validation rounds
 
 
-FULL = Plan(chips=48, px=384, rounds=7, items=6, train_rounds=3, batch=2, steps=8)
-QUICK = Plan(chips=12, px=64, rounds=1, items=1, train_rounds=1, batch=2, steps=4)
+FULL = Plan(
+    chips=48, px=384, rounds=7, items=6, train_rounds=3, train_steps=12, batch=4, steps=8
+)
+QUICK = Plan(
+    chips=12, px=64, rounds=1, items=1, train_rounds=1, train_steps=1, batch=2, steps=4
+)

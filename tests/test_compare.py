@@ -124,3 +124,32 @@ def test_a_failed_run_leaves_its_notebook_and_the_others_go_on(
     assert any(output.output_type == "error" for output in outputs)
     assert (cli.runs / "tiny/optical/fold-1/metrics.json").exists()
     assert not folder.exists()
+
+
+def test_streams_start_from_finished_runs_of_the_same_fold(
+    cli: CommandLine, dataset: Path, compared: str
+):
+    streams = [cli.runs / f"tiny/{role}/fold-0" for role in ("sar", "optical")]
+    words = ("run", dataset, "--modality", "late_fusion", *SMALL, "--streams", *streams)
+    cli(*words)
+    run = cli.runs / "tiny/late_fusion_streams/fold-0"
+    loaded = json.loads((run / "model/card.json").read_text())["training"]["loaded"]
+    assert loaded["tensors"] > 200
+    minutes = [
+        json.loads((folder / "metrics.json").read_text())["cost"]["minutes"]
+        for folder in (run, *streams)
+    ]
+    assert minutes[0] > minutes[1] + minutes[2], "the streams' cost counts"
+    told = cli(*words, "--fold", 1, status=1).text
+    assert "cannot serve late_fusion_streams" in told and "fold" in told
+
+
+def test_a_final_run_carries_the_scores_of_the_folds(
+    cli: CommandLine, dataset: Path, compared: str
+):
+    cli("run", dataset, "--modality", "optical", "--fold", "final", *SMALL)
+    run = cli.runs / "tiny/optical/final"
+    scores = json.loads((run / "model/card.json").read_text())["scores"]
+    assert scores["cross_validated"]["folds"] == ["0", "1"]
+    assert "other models" in scores["cross_validated"]["what"] and "test" not in scores
+    assert not (run / "predictions/test.npy").exists()
