@@ -20,7 +20,7 @@ from .sensors import linear_to_db
 class Augmentation(BaseModel):
     "How far a training chip may be changed; validated once."
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     flips: bool = True  # the eight flips and turns of a square
     scale: tuple[float, float] = (0.8, 1.25)  # zoom; above 1 things look larger
     optical_gain: float = Field(0.1, ge=0, lt=1)  # per band, times 1 -+ this
@@ -50,7 +50,8 @@ class Augmentation(BaseModel):
         "Make every amount `strength` times as strong; flips and sensor dropout stay."
         names = ("optical_gain", "optical_offset", "sar_gain_db")
         amounts = {name: getattr(self, name) * strength for name in names}
-        amounts["looks"] = self.looks / strength**2 if strength else 0.0  # std is looks ** -0.5
+        # std is looks ** -0.5; less than a hundredth of it is nothing, and overflows
+        amounts["looks"] = self.looks / strength**2 if strength > 0.01 else 0.0
         amounts["scale"] = tuple(limit**strength for limit in self.scale)
         return type(self).model_validate(self.model_dump() | amounts)
 

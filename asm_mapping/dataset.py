@@ -124,8 +124,16 @@ def role_statistics(store: Store, numbers: Sequence[int], role: str) -> dict[str
         raise UserError(
             f"no valid {role} pixel in the {len(numbers)} training chips of {store.folder}"
         )
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-6)
+    mean, power = total / count, squares / count
+    if not power.isfinite().all():
+        name = names[int(power.isfinite().logical_not().nonzero()[0])]
+        raise UserError(
+            f"{role} {name} has values too large to average: mend the sensor's scale, or "
+            "declare them as nodata"
+        )
+    spread = power - mean.square()
+    flat = spread <= 1e-12 * power  # a constant channel stays 0, whatever its rounding errors
+    std = spread.clamp_min(0).sqrt().clamp_min(1e-6).where(~flat, 1.0)
     return {"channels": [*names], "mean": mean.tolist(), "std": std.tolist()}
 
 # %% ../nbs/16_dataset.ipynb #7a5b8dfc

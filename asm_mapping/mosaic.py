@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['DATE_TAGS', 'sub_grid', 'same_band', 'match_bands', 'Sheet', 'north_up', 'reaches_its_end', 'open_sheet', 'describe',
-           'Loss', 'Scene', 'grid_over', 'open_scene', 'read_sheet', 'salvage', 'source_window', 'read_onto',
+           'Loss', 'Scene', 'grid_over', 'open_scene', 'opened', 'read_sheet', 'salvage', 'source_window', 'read_onto',
            'read_scene', 'parse_date', 'scene_dates']
 
 # %% ../nbs/11_mosaic.ipynb #276fc2b5
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -25,7 +27,7 @@ from rasterio.windows import Window
 from .config import UserError
 from asm_mapping.scene import (
     Grid,
-    is_whole,
+    driver_of,
     nodata_pixels,
     pixel_shift,
     unreadable,
@@ -125,8 +127,8 @@ def open_sheet(
 ) -> Sheet:
     "Read what a file says of itself; what cannot serve is a UserError with the reason."
     try:
-        if path.is_file() and not is_whole(path):
-            raise UserError(f"{path}: truncated; fetch it again")
+        if path.is_file() and path.suffix.lower() in (".tif", ".tiff"):
+            driver_of(path)  # refuses a damaged one
         with rasterio.open(path) as source:
             if not reaches_its_end(source):
                 raise UserError(f"{path}: truncated, its last block is missing; fetch it again")
@@ -238,6 +240,22 @@ def open_scene(
     return Scene(role, sensor, sheets, grid)
 
 # %% ../nbs/11_mosaic.ipynb #3fa4b066
+_kept = threading.local()  # open files of this thread, the latest last
+
+
+def opened(path: Path, at_most: int = 16) -> rasterio.DatasetReader:
+    "Open a file, or find it open; the longest unused is closed."
+    sources: OrderedDict = _kept.__dict__.setdefault("sources", OrderedDict())
+    facts = path.stat()
+    key = (path, facts.st_mtime_ns, facts.st_size)
+    if key not in sources:
+        sources[key] = rasterio.open(path)
+    sources.move_to_end(key)
+    while len(sources) > at_most:
+        sources.popitem(last=False)[1].close()
+    return sources[key]
+
+# %% ../nbs/11_mosaic.ipynb #94b589df
 def read_sheet(
     sheet: Sheet,
     role: str,
@@ -251,14 +269,14 @@ def read_sheet(
     window = Window(column, row, width, height)
     numbers = [number for _, number in sheet.bands] + [sheet.alpha] * bool(sheet.alpha)
     try:
-        with rasterio.open(sheet.path) as source:
-            try:
-                values, bad = source.read(numbers, window=window), None
-            except RasterioError as error:
-                if losses is None:
-                    raise unreadable(sheet.path, error) from None
-                values, bad = salvage(source, numbers, window, losses)
-    except RasterioError as error:
+        source = opened(sheet.path)
+        try:
+            values, bad = source.read(numbers, window=window), None
+        except RasterioError:
+            if losses is None:
+                raise
+            values, bad = salvage(source, numbers, window, losses)
+    except (OSError, RasterioError) as error:
         raise unreadable(sheet.path, error) from None
     alpha, values = (values[-1], values[:-1]) if sheet.alpha else (None, values)
     valid = valid_pixels(values, nodata_pixels(values, sheet.nodata, role), alpha)
@@ -267,7 +285,7 @@ def read_sheet(
     step = -1 if sheet.south_up else 1
     return values[:, ::step], valid[::step]
 
-# %% ../nbs/11_mosaic.ipynb #94b589df
+# %% ../nbs/11_mosaic.ipynb #82b9fc23
 def salvage(
     source: rasterio.DatasetReader, numbers: list[int], window: Window, losses: list[Loss]
 ) -> tuple[np.ndarray, np.ndarray]:  # values, bad (row, column) bool
@@ -293,7 +311,7 @@ def salvage(
                 )
     return values, bad
 
-# %% ../nbs/11_mosaic.ipynb #68ccbea4
+# %% ../nbs/11_mosaic.ipynb #dd32b7fb
 def source_window(
     sheet: Grid, target: Grid
 ) -> tuple[int, int, int, int] | None:  # row, column, height, width; None: they do not meet
@@ -319,7 +337,7 @@ def source_window(
         return None
     return tuple(int(n) for n in (*low, *(high - low)))
 
-# %% ../nbs/11_mosaic.ipynb #54d0e6d7
+# %% ../nbs/11_mosaic.ipynb #796fcc46
 def read_onto(
     sheet: Sheet, scene: Scene, target: Grid, losses: list[Loss] | None
 ) -> tuple[np.ndarray, np.ndarray] | None:  # (band of the sheet, row, column), valid
@@ -362,7 +380,7 @@ def read_scene(
         out = np.zeros((len(whole), *size), np.float32)
     return out, found.all(axis=0).astype(np.uint8)
 
-# %% ../nbs/11_mosaic.ipynb #645e3b64
+# %% ../nbs/11_mosaic.ipynb #d26d1b53
 DATE_TAGS = ("ACQUISITION_DATE", "ACQUISITIONDATETIME", "DATE", "TIFFTAG_DATETIME")
 
 

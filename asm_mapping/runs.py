@@ -6,7 +6,7 @@
 __all__ = ['NETWORK_SHARE', 'FREED', 'SAME_RESULT', 'STREAMS', 'RunError', 'check_parameters', 'template', 'execute',
            'QuietKernelManager', 'watched_kernel', 'run_folder', 'differences', 'reuse', 'progress_bar', 'portable',
            'settle', 'run_one', 'discard_stale', 'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once',
-           'machine_rate', 'arm_cost', 'estimate', 'list_runs', 'failed_cell', 'main']
+           'machine_rate', 'arm_cost', 'estimate', 'list_runs', 'failed_cell', 'main', 'stand_in_map']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -35,6 +35,7 @@ from traitlets import Unicode
 from traitlets.config import Config
 
 from .catalog import Manifest
+from .compare import stand_in_runs
 from asm_mapping.config import (
     UserError,
     only_one,
@@ -43,7 +44,9 @@ from asm_mapping.config import (
     runs_root,
     write_json,
 )
+from .demo import write_demo_scene
 from .fusion import build_model, flop_per_pixel
+from .predict import make_map_settings, predict
 from .store import prepare
 from asm_mapping.training import (
     CROP_PX,
@@ -463,3 +466,16 @@ def main() -> None:
         run_one(RunSettings(**given["settings"]), seeds=given["seeds"], say=lambda text: None)
     except (UserError, RunError) as error:
         sys.exit(str(error))
+
+# %% ../nbs/51_runs.ipynb #6a8d0dcc
+def stand_in_map() -> tuple[str, str]:  # MAP.tif, the optical scene
+    "Map a part of the demo scene with a network that has hardly learnt anything."
+    runs = stand_in_runs("demo", "", ("late_fusion",), 2)
+    scene, out = write_demo_scene(runs / "scene", size_px=(300, 360)), runs / "map.tif"
+    settings = make_map_settings(
+        runs=[runs / "late_fusion" / "fold-0"], out=out, px=256, engine="eager",
+        optical=[scene / "optical.tif"], sar=[scene / "sar.tif"],
+    )  # fmt: skip
+    if not out.exists():
+        predict(settings, say=lambda text: None)
+    return str(out), str(scene / "optical.tif")

@@ -11,12 +11,19 @@ __all__ = ['Unit', 'REFLECTANCE', 'DECIBEL', 'LINEAR', 'LN10', 'CLIP', 'S2_13', 
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 from torch import Tensor
 
-from .config import UserError
+from .config import Phrase, UserError, findings
 
-# %% ../nbs/01_sensors.ipynb #894d8dfd
+# %% ../nbs/01_sensors.ipynb #1b91329e
 Unit = Literal[
     "reflectance_toa", "reflectance_surface", "sigma0_db", "sigma0_linear",
     "gamma0_db", "gamma0_linear", "digital_number",
@@ -27,20 +34,22 @@ LINEAR = ("sigma0_linear", "gamma0_linear")
 LN10 = 2.302585092994046
 CLIP = dict.fromkeys(REFLECTANCE, (0.0, 1.5)) | dict.fromkeys(DECIBEL + LINEAR, (-40.0, 10.0))
 
-
+# %% ../nbs/01_sensors.ipynb #185994a5
 class Sensor(BaseModel):
     "An instrument's file: what its bands are and what its numbers mean."
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str  # as a person would call it
+    name: Phrase  # as a person would call it
     role: Literal["optical", "sar"]
-    bands: tuple[str, ...] = Field(min_length=1)  # in file order
-    pixel_m: float = Field(gt=0)  # nominal ground pixel, metres
+    bands: tuple[Phrase, ...] = Field(min_length=1)  # in file order
+    pixel_m: FiniteFloat = Field(gt=0)  # nominal ground pixel, metres
     unit: Unit
-    scale: float = 1.0  # physical = value * scale + offset
-    offset: float = 0.0
+    scale: FiniteFloat = 1.0  # physical = value * scale + offset
+    offset: FiniteFloat = 0.0
     nodata: float | None = None  # in file values, before scale and offset
-    clip: tuple[float, float] | None = None  # physical (decibels for SAR); None: by unit
+    clip: tuple[FiniteFloat, FiniteFloat] | None = (
+        None  # physical (decibels for SAR); None: by unit
+    )
 
     @model_validator(mode="after")
     def fits_role(self) -> "Sensor":
@@ -50,6 +59,10 @@ class Sensor(BaseModel):
         optical_unit = self.unit in REFLECTANCE
         if self.unit != "digital_number" and optical_unit != (self.role == "optical"):
             raise ValueError(f"unit {self.unit} does not fit the role {self.role}")
+        if self.scale == 0:
+            raise ValueError("scale 0 makes every value the same")
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise ValueError(f"clip {self.clip} must be (low, high) with low < high")
         return self
 
     @property
@@ -89,16 +102,13 @@ def sensor_from(
     "Make a Sensor from a name or a table; what does not fit is a UserError."
     fields = {"base": given} if isinstance(given, str) else dict(given)
     base = fields.pop("base", None)
-    if base is not None and base not in SENSORS:
+    if base is not None and base not in list(SENSORS):  # it may be anything, a table too
         raise UserError(f"{where}: no built-in sensor {base!r}; there are {', '.join(SENSORS)}")
     start = SENSORS[base].model_dump() if base else {"name": role, "role": role}
     try:
         sensor = Sensor.model_validate(start | fields)
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors()
-        )
-        raise UserError(f"{where}: {told}") from None
+        raise UserError(f"{where}: {findings(error)}") from None
     if sensor.role != role:
         raise UserError(f"{where}: {sensor.name} is a {sensor.role} sensor, {role} was wanted")
     return sensor

@@ -356,7 +356,11 @@ def read_splits(
     "Read what `write_splits` wrote; other chips than those of the table are a UserError."
     if not Path(path).exists():
         raise UserError(f"{path} does not exist: run compare, or make_splits and write_splits")
-    splits = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("chip", drop=False)
+    try:
+        splits = pd.read_csv(path, dtype=str, keep_default_na=False)
+        splits = splits.set_index("chip", drop=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is no table of splits ({error}): delete it") from None
     wanted = chips["chip"].astype(str)
     if sorted(splits.index) != sorted(wanted):
         other = sorted(set(splits.index) ^ set(wanted))

@@ -129,9 +129,7 @@ def map_part(store: Store, part: str) -> tuple[np.memmap, np.ndarray]:
     lengths = bands * height * width
     path, dtype = store.folder / f"{part}.bin", np.dtype(store.dtypes.get(part, "uint8"))
     if not path.is_file() or path.stat().st_size != lengths.sum() * dtype.itemsize:
-        raise UserError(
-            f"{path} is damaged: delete {store.folder}; it is prepared anew when needed"
-        )
+        raise UserError(f"{path.name} has not the size that its chips need")
     return np.memmap(path, dtype=dtype, mode="r"), np.cumsum(lengths) - lengths
 
 
@@ -161,16 +159,20 @@ def open_store(
 ) -> Store:
     "Open a prepared store; one that is damaged or of another version is a UserError."
     folder = Path(folder)
-    facts = read_json(folder / "store.json")
-    if facts["version"] != STORE_VERSION:
+    try:
+        facts = read_json(folder / "store.json")
+        if facts["version"] != STORE_VERSION:
+            raise UserError(f"it has version {facts['version']}, not {STORE_VERSION}")
+        chips = gpd.read_parquet(folder / "chips.parquet")
+        manifest = manifest or Manifest.model_validate(facts["manifest"])
+        store = Store(folder, facts["key"], manifest, chips, facts["ratio"], facts["dtypes"])
+        for part in store.sizes:
+            map_part(store, part)
+    except (UserError, OSError, KeyError, TypeError, ValueError) as error:
+        why = str(error).partition("\n")[0]
         raise UserError(
-            f"{folder} has version {facts['version']}, not {STORE_VERSION}: prepare again"
-        )
-    chips = gpd.read_parquet(folder / "chips.parquet")
-    manifest = manifest or Manifest.model_validate(facts["manifest"])
-    store = Store(folder, facts["key"], manifest, chips, facts["ratio"], facts["dtypes"])
-    for part in store.sizes:
-        map_part(store, part)
+            f"{folder} is damaged ({why}): delete it; it is prepared anew when needed"
+        ) from None
     return store
 
 # %% ../nbs/13_store.ipynb #7e39cfcf

@@ -1,0 +1,148 @@
+"""Maps as processes: killed, interrupted, damaged, refused, on many workers, as sites."""
+
+import os
+import signal
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from helpers import PIXEL_M, CommandLine, finish, wait_for, write_raster
+from test_disk import limit_files
+
+FAST = ("--px", 128, "--engine", "eager", "--threads", 1, "--no-page")
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "Write an optical scene of 30 blocks with bright squares in its red band."
+    generator = np.random.default_rng(3)
+    pattern = np.kron(generator.normal(0, 1, (100, 125)), np.ones((8, 8)))
+    optical = generator.normal(2000, 100, (4, 800, 1000)) + 300 * pattern
+    for row, column in ((100, 120), (400, 700), (640, 300)):
+        optical[:, row : row + 40, column : column + 40] += 1500
+    path = tmp_path_factory.mktemp("scene") / "optical.tif"
+    write_raster(path, optical.clip(1, 60_000).astype(np.uint16), PIXEL_M, 700_000)
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole(cli: CommandLine, finished: Path, scene: Path) -> Path:
+    "A map that nothing interrupted."
+    out = cli.root.parent / "maps/whole.tif"
+    told = cli("predict", finished, "--optical", scene, "--out", out, *FAST).text
+    assert "next: asm-mapping polygons" in told
+    return out
+
+
+def pixels(path: Path) -> np.ndarray:
+    with rasterio.open(path) as made:
+        return made.read()
+
+
+def same_map(one: Path, other: Path) -> bool:
+    "Compare three files of two maps: pixels of the map, bytes of classes and sensors."
+    endings = ("_class.tif", "_sensors.tif")
+    alike = [
+        pixels(one.with_name(one.stem + e)).tobytes()
+        == pixels(other.with_name(other.stem + e)).tobytes()
+        for e in endings
+    ]
+    return all(alike) and pixels(one).tobytes() == pixels(other).tobytes()
+
+
+def test_the_map_stands_where_the_scene_stands(whole: Path, scene: Path):
+    with rasterio.open(whole) as made, rasterio.open(scene) as source:
+        assert (made.transform, made.crs, made.shape) == (
+            source.transform,
+            source.crs,
+            source.shape,
+        )
+        assert made.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+    assert not list(whole.parent.glob("*_work")) and not list(whole.parent.glob("*partial*"))
+
+
+def test_sites(cli: CommandLine, whole: Path, tmp_path: Path):
+    told = cli("polygons", whole, "--out", tmp_path / "sites.gpkg", "--threshold", 0.5).text
+    sites = geopandas.read_file(tmp_path / "sites.gpkg")
+    assert f"{len(sites):,} sites" in told
+    told = cli.quickly("polygons", tmp_path / "no.tif", "--out", tmp_path / "s.gpkg", status=1)
+    assert "no.tif" in told
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_in_the_middle(
+    cli: CommandLine, finished: Path, scene: Path, whole: Path, tmp_path: Path, how: int
+):
+    out = tmp_path / "map.tif"
+    words = ("predict", finished, "--optical", scene, "--out", out, *FAST)
+    process = cli.start(*words)
+    work = tmp_path / "map_work"
+    wait_for(lambda: len(list(work.glob("block_*[0-9].npz"))) >= 2, process)
+    if how == signal.SIGKILL:
+        os.killpg(process.pid, how)
+        process.communicate()
+    else:
+        process.send_signal(how)
+        assert "goes on from here" in finish(process, 130).text
+    assert not out.exists()
+    other = cli.quickly(*words[:-1], "--turns", "--no-page", status=1)
+    assert "turns: was False, is True" in other
+    assert "going on" in cli(*words).text
+    assert same_map(out, whole)
+    assert "already there" in cli(*words).text
+
+
+def test_a_damaged_block_is_a_loss(
+    cli: CommandLine, finished: Path, scene: Path, tmp_path: Path
+):
+    with rasterio.open(scene) as source:
+        profile = source.profile | {"compress": "deflate", "tiled": True}
+        profile |= {"blockxsize": 256, "blockysize": 256}
+        with rasterio.open(tmp_path / "tiled.tif", "w", **profile) as made:
+            made.write(source.read())
+    with rasterio.open(tmp_path / "tiled.tif") as made:
+        start = int(made.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
+    data = (tmp_path / "tiled.tif").read_bytes()
+    (tmp_path / "tiled.tif").write_bytes(data[:start] + bytes(64) + data[start + 64 :])
+    words = ("predict", finished, "--optical", tmp_path / "tiled.tif", *FAST)
+    told = cli(*words, "--out", tmp_path / "map.tif", status=3).text
+    assert "lost: " in told and "row 256, column 256" in told
+    found = pixels(tmp_path / "map.tif")[0]
+    assert (found[256:512, 256:512] == 255).all() and (found[:256] != 255).all()
+
+
+def test_no_room_for_the_map(cli: CommandLine, finished: Path, scene: Path, tmp_path: Path):
+    words = ("predict", finished, "--optical", scene, "--out", tmp_path / "map.tif", *FAST)
+    for size in (50_000, 600_000):  # a block, a draft
+        told = cli(*words, status=1, before=lambda size=size: limit_files(size)).text
+        assert "disk" in told or "room" in told
+        assert not (tmp_path / "map.tif").exists()
+    cli(*words)
+    assert (tmp_path / "map.tif").exists()
+
+
+def test_two_workers_make_the_same_map(
+    cli: CommandLine, finished: Path, scene: Path, whole: Path, tmp_path: Path
+):
+    out = tmp_path / "map.tif"
+    words = ("predict", finished, "--optical", scene, "--out", out, *FAST)
+    cli(*words, "--workers", 2)
+    assert same_map(out, whole)
+
+
+def test_refusals(cli: CommandLine, finished: Path, scene: Path, tmp_path: Path):
+    def told(*words: object) -> str:
+        out = ("--out", tmp_path / "map.tif", "--no-page")
+        return cli.quickly("predict", *words, *out, status=1)
+
+    assert "--optical" in told(finished)
+    assert "no.tif: does not exist" in told(finished, "--optical", tmp_path / "no.tif")
+    assert "not a finished run" in told(tmp_path, "--optical", scene)
+    assert "maps with optical" in told(finished, "--sar", scene)
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(scene.read_bytes()[:200_000])
+    assert "truncated" in told(finished, "--optical", broken)
+    assert "two runs or more" in told(finished, "--optical", scene, "--spread")
+    assert not (tmp_path / "map.tif").exists()
