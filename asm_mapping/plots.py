@@ -855,7 +855,7 @@ def draw_sites(axes: Axes, sites: gpd.GeoDataFrame, color: str = COLOURS["vermil
             axes.scatter(at.x, at.y, s=18, facecolor="none", linewidth=0.7, edgecolor=color)
     axes.set(xlabel="", ylabel="")
 
-
+# %% ../nbs/50_plots.ipynb #a869ab1e
 def map_figure(
     map_path: Path,  # MAP.tif
     title: str,
@@ -950,8 +950,9 @@ def map_summary_table(summary: MapSummary, found: SitesSummary) -> pd.DataFrame:
         "model": summary.modality.replace("_", " "),
         "threshold": f"{summary.threshold:.3f}",
         "mapped": f"{summary.megapixels:,.1f} Mpx",
-        "at or above the threshold": f"{100 * summary.positive_share:.2f} % of the mapped pixels",
-        "sites": f"{found.sites:,}, {found.area_ha:,.1f} ha ({found.too_small:,} smaller left out)",
+        "at or above the threshold": f"{100 * summary.positive_share:.2f} % of it",
+        "sites": f"{found.sites:,}, {found.area_ha:,.1f} ha",
+        "smaller ones, left out": f"{found.too_small:,}",
         "engine": summary.engine,
         "time": f"{summary.minutes:.1f} min, {summary.megapixels_per_second:.2f} Mpx/s in all",
     }
