@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['write_repeated', 'write_region', 'start_map', 'main', 'finish', 'time_map', 'network_alone', 'windows_of',
-           'prototype_rate', 'map_rates', 'tree_pss', 'steady_pss', 'plain_map', 'ask', 'away_from_edges',
-           'compare_with_plain']
+           'prototype_rate', 'map_rates', 'tree_pss', 'steady_pss', 'blocks_done', 'steady_rate', 'compare_workers',
+           'plain_map', 'ask', 'away_from_edges', 'compare_with_plain']
 
 # %% ../nbs/56_mapping_speed.ipynb #ecaeaab2
 import json
@@ -66,7 +66,7 @@ def write_repeated(
                 made.write(block[:, :rows, :columns], window=window)
     return path
 
-# %% ../nbs/56_mapping_speed.ipynb #0a915db5
+# %% ../nbs/56_mapping_speed.ipynb #bce6264b
 def write_region(
     folder: Path,
     px: int,  # side of the optical scene
@@ -96,7 +96,7 @@ def write_region(
     write_repeated(sar, radar, size, place, "EPSG:32631", ("VV", "VH"))
     return optical, sar
 
-# %% ../nbs/56_mapping_speed.ipynb #aa2b6af8
+# %% ../nbs/56_mapping_speed.ipynb #3750d603
 def start_map(given: dict, told: Path) -> subprocess.Popen:
     "Start a map in a new process; it writes its summary to `told`."
     text = json.dumps({"given": given, "told": str(told)}, default=str)
@@ -130,7 +130,7 @@ def time_map(given: dict) -> dict:  # seconds, megapixels
     told = Path(given["out"]).with_suffix(".json")
     return finish(start_map(given, told), told)
 
-# %% ../nbs/56_mapping_speed.ipynb #1fd967c2
+# %% ../nbs/56_mapping_speed.ipynb #7d43503f
 def network_alone(settings: dict, seconds: float = 8.0) -> float:  # windows a second
     "Time the engine on a prepared window."
     job, _ = prepare_map(make_map_settings(**settings))
@@ -167,7 +167,7 @@ def prototype_rate(tiles: int = 10, px: int = 1024, threads: int = 0) -> float: 
             rates.append(px * px / 1e6 / (time.perf_counter() - started))
     return float(np.median(rates))
 
-# %% ../nbs/56_mapping_speed.ipynb #2e4bdc50
+# %% ../nbs/56_mapping_speed.ipynb #eaad5eb9
 def map_rates(
     given: dict,  # settings of the map, without engine and out
     engines: Sequence[str],
@@ -190,7 +190,7 @@ def map_rates(
         }
     return pd.DataFrame(rows).T.rename_axis("engine")
 
-# %% ../nbs/56_mapping_speed.ipynb #58d942d5
+# %% ../nbs/56_mapping_speed.ipynb #28b8b48c
 def tree_pss(process: psutil.Process) -> int:  # bytes
     "Add up the proportional set sizes of a process and its children."
     total = 0
@@ -223,7 +223,47 @@ def steady_pss(
         process.wait()
     return float(peak)
 
-# %% ../nbs/56_mapping_speed.ipynb #2569cd2b
+# %% ../nbs/56_mapping_speed.ipynb #d7ba1b35
+def blocks_done(out: Path) -> int:
+    "Count the finished blocks of a map that is being made."
+    work = out.with_name(f"{out.stem}_work")
+    return sum("partial" not in path.name for path in work.glob("block_*.npz"))
+
+
+def steady_rate(maps: Sequence[dict]) -> float:  # blocks a second, all maps together
+    "Make maps side by side, and count their blocks in the steady state."
+    outs = [Path(given["out"]) for given in maps]
+    told = [out.with_suffix(".json") for out in outs]
+    running = [start_map(given, path) for given, path in zip(maps, told, strict=True)]
+    seen: list[tuple[float, int]] = []
+    try:
+        while all(process.poll() is None for process in running):
+            counts = [blocks_done(out) for out in outs]
+            drafts = any(
+                (out.with_name(f"{out.stem}_work") / "draft.tif").exists() for out in outs
+            )
+            if min(counts) >= 2 and not drafts:
+                seen.append((time.perf_counter(), sum(counts)))
+            time.sleep(0.02)
+        for process, path in zip(running, told, strict=True):
+            finish(process, path)
+    finally:
+        for process in running:
+            process.kill()
+    if len(seen) < 2 or seen[-1][1] == seen[0][1]:
+        return float("nan")  # too short to tell
+    last = next(moment for moment, count in seen if count == seen[-1][1])
+    return (seen[-1][1] - seen[0][1]) / (last - seen[0][0])
+
+
+def compare_workers(given: dict, folder: Path) -> dict[str, float]:
+    "Set two workers of one map beside two maps made independently, a thread each."
+    settings = given | {"threads": 1, "side": 1}
+    together = steady_rate([settings | {"out": str(folder / "workers.tif"), "workers": 2}])
+    apart = steady_rate([settings | {"out": str(folder / f"alone_{n}.tif")} for n in (1, 2)])
+    return {"two_workers": together, "two_independent": apart, "ratio": together / apart}
+
+# %% ../nbs/56_mapping_speed.ipynb #cb8533cc
 def plain_map(job: Job, px: int = 1024) -> np.ndarray:  # (row, column) probability
     "Map without overlap, everything in memory, tiles from the scene's own corner."
     grid, card, whole = job.lattice.grid, job.cards[0], {}
@@ -263,7 +303,7 @@ def ask(
         batch[name] = cut.contiguous(memory_format=last)
     return expit(network(batch)[0, 0].numpy())
 
-# %% ../nbs/56_mapping_speed.ipynb #d7ba1b35
+# %% ../nbs/56_mapping_speed.ipynb #ee526a0a
 def away_from_edges(job: Job, px: int, edge: int = 64) -> np.ndarray:  # (row, column) bool
     "Mark the pixels that lie far from the edges of our windows and of plain tiles."
     grid, lattice, far = job.lattice.grid, job.lattice, []
