@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MaskValue', 'Table', 'RoleFiles', 'MaskFiles', 'IndexTable', 'SplitRules', 'Manifest', 'read_manifest',
-           'manifest_from', 'open_dataset', 'list_chips', 'find_files', 'read_index', 'read_table', 'file_hashes',
-           'stamp', 'Problem', 'FileContent', 'ChipRecord', 'inspect_chip', 'map_chips', 'chip_facts', 'chip_table',
-           'thumbnail', 'near_duplicates', 'CheckReport', 'check_dataset']
+           'manifest_from', 'open_dataset', 'list_chips', 'find_files', 'read_index', 'read_table', 'read_sample',
+           'file_hashes', 'stamp', 'Problem', 'FileContent', 'ChipRecord', 'inspect_chip', 'map_chips', 'chip_facts',
+           'chip_table', 'thumbnail', 'near_duplicates', 'CheckReport', 'check_dataset']
 
-# %% ../nbs/12_catalog.ipynb #ba17a5d5
+# %% ../nbs/12_catalog.ipynb #13206583
 import csv
 import re
 import sqlite3
@@ -67,7 +67,7 @@ from asm_mapping.scene import (
 )
 from .sensors import DECIBEL, Sensor, check_derived, sensor_from
 
-# %% ../nbs/12_catalog.ipynb #844f97b4
+# %% ../nbs/12_catalog.ipynb #e6a7f9b1
 PARTS = ("optical", "sar", "mask")  # the files of a chip
 
 
@@ -92,7 +92,7 @@ class RoleFiles(Table):
         found = (self.sensor.nodata, tag) if self.nodata is None else (self.nodata,)
         return tuple(value for value in found if value is not None)
 
-# %% ../nbs/12_catalog.ipynb #048d471f
+# %% ../nbs/12_catalog.ipynb #652665b4
 MaskValue = Annotated[int, Field(ge=-(2**31), lt=2**32)]
 
 
@@ -120,6 +120,8 @@ class IndexTable(Table):
     path: Phrase
     chip: str = "chip"  # column with the chip's id
     group: str | None = None  # column with what must not be split
+    stratum: str | None = None  # column with the stratum that a chip was drawn from
+    weight: str | None = None  # column with the number of places that a chip stands for
 
 
 class SplitRules(Table):
@@ -130,7 +132,7 @@ class SplitRules(Table):
     buffer_m: FiniteFloat = Field(1_000, ge=0)
     validation_share: float = Field(0.2, gt=0, lt=1)
 
-# %% ../nbs/12_catalog.ipynb #36fdf658
+# %% ../nbs/12_catalog.ipynb #ad67486c
 class Manifest(Table):
     "A dataset: where its files are and what they mean."
 
@@ -179,7 +181,7 @@ class Manifest(Table):
         check_manifest(self)
         return self
 
-# %% ../nbs/12_catalog.ipynb #4e5ee719
+# %% ../nbs/12_catalog.ipynb #5a6c1092
 def check_manifest(manifest: Manifest) -> None:
     "Raise ValueError for missing roles, wrong patterns and settings without a partner."
     if not manifest.roles:
@@ -202,7 +204,7 @@ def check_manifest(manifest: Manifest) -> None:
         if other is not None and (other not in manifest.roles or other == name):
             raise ValueError(f"{name}.invalid_with {other!r} is not the other role")
 
-# %% ../nbs/12_catalog.ipynb #f167df93
+# %% ../nbs/12_catalog.ipynb #c5ca1dfe
 def read_manifest(
     path: str | Path,  # a TOML file, or the name of one in datasets/
     root: str | Path | None = None,  # folder of the data; None: what the manifest says
@@ -244,7 +246,7 @@ def manifest_from(
         raise UserError(f"{path}: {error}") from None
     return manifest
 
-# %% ../nbs/12_catalog.ipynb #0802bcb8
+# %% ../nbs/12_catalog.ipynb #2407e1f3
 LONGEST_MANIFEST = 2**20  # bytes
 
 
@@ -270,7 +272,7 @@ def find_manifest(path: str | Path) -> Path:
     there = ", ".join(sorted(f.stem for f in (project_root() / "datasets").glob("*.toml")))
     raise UserError(f"no manifest {path}; datasets/ has {there}")
 
-# %% ../nbs/12_catalog.ipynb #4642cfd2
+# %% ../nbs/12_catalog.ipynb #bdce10eb
 def open_dataset(
     dataset: str | Path,  # manifest, or the bare name of one in datasets/
     root: str | Path = "",  # overrides its root folder
@@ -284,7 +286,7 @@ def open_dataset(
         root = folder
     return read_manifest(dataset, root or None)
 
-# %% ../nbs/12_catalog.ipynb #17526dca
+# %% ../nbs/12_catalog.ipynb #de617500
 def list_chips(
     manifest: Manifest,
 ) -> pd.DataFrame:  # chip, group, optical, sar, mask (relative paths, "" if absent), indexed
@@ -300,7 +302,7 @@ def list_chips(
         raise UserError(
             f"{manifest.root}: rename the file {odd[0]!a}: its name is not printable text"
         )
-    index = read_index(manifest)
+    index, sample, columns = read_index(manifest), read_sample(manifest), ("stratum", "weight")
     chips = sorted(set(index or ()).union(*found.values()))
     absent = [chip for chip in manifest.exclude if chip not in chips]
     if absent:
@@ -310,6 +312,7 @@ def list_chips(
         {"chip": chip, "group": (index or {}).get(chip, "")}
         | {part: found.get(part, {}).get(chip, "") for part in PARTS}
         | {"indexed": index is None or chip in index}
+        | (dict(zip(columns, sample.get(chip, ("", 1.0)), strict=True)) if sample else {})
         for chip in chips
         if chip not in manifest.exclude
     ]
@@ -317,7 +320,7 @@ def list_chips(
         raise UserError(f"{manifest.path}: no chips in {manifest.root}; mend the path patterns")
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_catalog.ipynb #900c10a0
+# %% ../nbs/12_catalog.ipynb #0efe19ee
 def find_files(
     root: Path,  # where to look
     pattern: str,  # relative, with {chip}
@@ -330,7 +333,7 @@ def find_files(
     matches = (shape.fullmatch(file.relative_to(root).as_posix()) for file in files)
     return {match["chip"]: match[0] for match in matches if match}
 
-# %% ../nbs/12_catalog.ipynb #f05c97c7
+# %% ../nbs/12_catalog.ipynb #1fa6b4fb
 def read_index(
     manifest: Manifest,
 ) -> dict[str, str] | None:  # chip id -> group ("" if none); None without an index
@@ -339,7 +342,7 @@ def read_index(
         return None
     path, wanted = manifest.root / manifest.index.path, manifest.index
     header, *rows = read_table(path)
-    for column in (wanted.chip, wanted.group):
+    for column in (wanted.chip, wanted.group, wanted.stratum, wanted.weight):
         if column is not None and header.count(column) != 1:
             told = ", ".join(map(ascii, header[:20]))
             raise UserError(f"{path}: no column {column!a}, or two; there are {told}")
@@ -363,8 +366,8 @@ def read_index(
 
 def read_table(path: Path) -> list[list[str]]:  # the header's fields, then each row's
     "Read a CSV file as text, without empty lines; one that is none is a UserError."
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: the index is not a file (a folder, pipe or device)")
+    if not isfile(path):  # a pipe would wait for ever
+        raise UserError(f"{path}: the index does not exist, or is no file")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file, strict=True) if row]
@@ -374,7 +377,31 @@ def read_table(path: Path) -> list[list[str]]:  # the header's fields, then each
         raise UserError(f"{path}: the index is empty")
     return rows
 
-# %% ../nbs/12_catalog.ipynb #601167e1
+# %% ../nbs/12_catalog.ipynb #6c4802d2
+def read_sample(
+    manifest: Manifest,  # its index has been read and found good
+) -> dict[str, tuple[str, float]]:  # chip id -> stratum, weight; empty where none are declared
+    "Read what each chip stands for; a weight that is no positive number is a UserError."
+    wanted, found = manifest.index, {}
+    if wanted is None or (wanted.stratum is None and wanted.weight is None):
+        return found
+    path = manifest.root / wanted.path
+    header, *rows = read_table(path)
+    for row in rows:
+        told = dict(zip(header, row, strict=True))
+        try:
+            weight = float(told[wanted.weight]) if wanted.weight else 1.0
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf"):
+            raise UserError(
+                f"{path}: chip {told[wanted.chip]!a}: weight {told[wanted.weight]!a} is no "
+                "positive number"
+            )
+        found[told[wanted.chip]] = (told[wanted.stratum] if wanted.stratum else "", weight)
+    return found
+
+# %% ../nbs/12_catalog.ipynb #3c52d654
 def file_hashes(
     root: Path,  # the dataset's root
     files: Iterable[str],  # relative paths
@@ -414,7 +441,7 @@ def file_hashes(
         ) from None
     return {file: hashes.get(file) or (known[file] or ("",))[0] for file in stamps}
 
-# %% ../nbs/12_catalog.ipynb #82525835
+# %% ../nbs/12_catalog.ipynb #c999e4eb
 def stamp(path: Path) -> str:
     "Name a file's state: path, size and time of change; empty where it cannot be read."
     try:
@@ -427,7 +454,7 @@ def stamp(path: Path) -> str:
         return ""
     return f"{path}|{state.st_size}|{state.st_mtime_ns}"
 
-# %% ../nbs/12_catalog.ipynb #e66aae8f
+# %% ../nbs/12_catalog.ipynb #f6ea8ae1
 @dataclass(frozen=True)
 class Problem:
     "A bad file and why."
@@ -465,12 +492,14 @@ class ChipRecord:
     values: dict[str, np.ndarray] = field(default_factory=dict)  # role -> (band, row, column)
     valid: dict[str, np.ndarray] = field(default_factory=dict)  # role -> (row, column)
     mask: np.ndarray | None = None  # 0, 1, 255
+    stratum: str = ""  # that it was drawn from
+    weight: float = 1.0  # places of the landscape that it stands for
 
     def blame(self, part: str, why: str) -> None:
         "Note a problem of one of the files."
         self.problems.append(Problem(self.files[part], why))
 
-# %% ../nbs/12_catalog.ipynb #f33a1514
+# %% ../nbs/12_catalog.ipynb #f4c444cb
 def inspect_chip(
     manifest: Manifest,
     row: dict,  # of `list_chips`
@@ -483,6 +512,7 @@ def inspect_chip(
         hashes = file_hashes(manifest.root, filter(None, files.values()), progress=False)
     sha256 = {part: hashes.get(file, "") for part, file in files.items()}
     record = ChipRecord(row["chip"], row["group"], files, sha256)
+    record.stratum, record.weight = row.get("stratum", ""), row.get("weight", 1.0)
     read = {part: read_part(manifest, record, part) for part in files if files[part]}
     read = {part: content for part, content in read.items() if content is not None}
     if settle_grid(manifest, record, read, ratio):
@@ -493,7 +523,7 @@ def inspect_chip(
                 place_role(manifest, record, role, read)
     return record
 
-# %% ../nbs/12_catalog.ipynb #817c8b72
+# %% ../nbs/12_catalog.ipynb #b4d6e43a
 def read_part(manifest: Manifest, record: ChipRecord, part: str) -> FileContent | None:
     "Read one file; None and a problem if it is bad."
     path = manifest.root / record.files[part]
@@ -516,7 +546,7 @@ def read_part(manifest: Manifest, record: ChipRecord, part: str) -> FileContent 
         nodata = nodata_pixels(values, manifest.role(part).nodata_values(tag), part)
     return FileContent(values, grid, alpha, nodata)
 
-# %% ../nbs/12_catalog.ipynb #0dfb7c26
+# %% ../nbs/12_catalog.ipynb #65a2395c
 def settle_grid(
     manifest: Manifest, record: ChipRecord, read: dict[str, FileContent], ratio: int | None
 ) -> bool:
@@ -541,7 +571,7 @@ def settle_grid(
             del read["sar"]
     return True
 
-# %% ../nbs/12_catalog.ipynb #0a08bf42
+# %% ../nbs/12_catalog.ipynb #709b23a2
 def settle_ratio(manifest: Manifest, record: ChipRecord, sar: Grid, ratio: int | None) -> bool:
     "Settle how many reference pixels a SAR pixel has; False and a problem if it cannot fit."
     try:
@@ -557,7 +587,7 @@ def settle_ratio(manifest: Manifest, record: ChipRecord, sar: Grid, ratio: int |
         return False
     return True
 
-# %% ../nbs/12_catalog.ipynb #a3654cc6
+# %% ../nbs/12_catalog.ipynb #ae6331ec
 UNDECLARED = 2
 
 
@@ -588,7 +618,7 @@ def judge_mask(manifest: Manifest, record: ChipRecord, read: FileContent) -> np.
         out[read.alpha == 0] = 255
     return out
 
-# %% ../nbs/12_catalog.ipynb #9e393a9c
+# %% ../nbs/12_catalog.ipynb #3de6fb8f
 def place_role(
     manifest: Manifest, record: ChipRecord, role: str, read: dict[str, FileContent]
 ) -> None:
@@ -619,7 +649,7 @@ def place_role(
         record.blame(role, f"nothing valid: NaN, nodata or transparent everywhere{apart}")
     record.values[role], record.valid[role] = values, valid
 
-# %% ../nbs/12_catalog.ipynb #5ab45bc6
+# %% ../nbs/12_catalog.ipynb #a28af380
 def believable(values: np.ndarray, valid: np.ndarray, sensor: Sensor) -> bool:
     "Say whether decibels could have been measured; other units are not judged."
     if sensor.unit not in DECIBEL or not valid.any():
@@ -628,7 +658,7 @@ def believable(values: np.ndarray, valid: np.ndarray, sensor: Sensor) -> bool:
     ends = np.array([seen.min(), seen.max()], np.float64) * sensor.scale + sensor.offset
     return bool((np.abs(ends) <= 200).all())
 
-# %% ../nbs/12_catalog.ipynb #2395c2bf
+# %% ../nbs/12_catalog.ipynb #3c27a0a4
 def map_chips(
     work: Callable[[dict], Any],  # what to do with a row
     rows: list[dict],  # of `list_chips`
@@ -650,7 +680,7 @@ def map_chips(
                 yield waiting.popleft().result()
                 bar.update()
 
-# %% ../nbs/12_catalog.ipynb #55f20d68
+# %% ../nbs/12_catalog.ipynb #808c1dae
 def chip_facts(
     record: ChipRecord,
 ) -> dict:  # a row of the chip table
@@ -672,7 +702,7 @@ def chip_facts(
         | {"sar_height": coarse[0], "sar_width": coarse[1]}
         | {"positive_share": positive / known if known else np.nan, "positive_pixels": positive}
         | {f"{role}_valid_share": float(share) for role, share in valid.items()}
-        | {"stratum": "", "weight": 1.0}
+        | {"stratum": record.stratum, "weight": record.weight}
     )
 
 
@@ -682,7 +712,7 @@ def chip_table(
     "Make the chip table."
     return gpd.GeoDataFrame(pd.DataFrame(facts), geometry="geometry", crs="EPSG:4326")
 
-# %% ../nbs/12_catalog.ipynb #e846f4d0
+# %% ../nbs/12_catalog.ipynb #5e77a7e0
 def thumbnail(
     image: np.ndarray,  # (band, row, column)
     valid: np.ndarray,  # (row, column)
@@ -705,7 +735,7 @@ def thumbnail(
     flat = spread <= 1e-6 * np.abs(centre)
     return (means / np.where(flat, np.inf, spread) / np.sqrt(len(image))).astype(np.float32)
 
-# %% ../nbs/12_catalog.ipynb #73637185
+# %% ../nbs/12_catalog.ipynb #fda05917
 def near_duplicates(
     thumbnails: np.ndarray,  # (chip, band, side, side), of `thumbnail`
     chips: pd.DataFrame,  # chip table, or its chip and group
@@ -730,7 +760,7 @@ def near_duplicates(
                 pairs.append((names[start + i], names[start + j], round(float(alike[i, j]), 3)))
     return sorted(pairs, key=lambda pair: -pair[2])
 
-# %% ../nbs/12_catalog.ipynb #fbef200a
+# %% ../nbs/12_catalog.ipynb #3fa19317
 @dataclass(frozen=True)
 class CheckReport:
     "What `check_dataset` found."
@@ -762,7 +792,7 @@ class CheckReport:
         "Tell a person."
         return report_text(self)
 
-# %% ../nbs/12_catalog.ipynb #d6422854
+# %% ../nbs/12_catalog.ipynb #35101bbf
 def check_dataset(
     manifest: Manifest,
     progress: bool = True,
@@ -799,7 +829,7 @@ def check_dataset(
         near_duplicates=[pair for pair in pairs if pair[:2] not in equal],
     )
 
-# %% ../nbs/12_catalog.ipynb #13b04cde
+# %% ../nbs/12_catalog.ipynb #c53e84a0
 MIXED_RATIOS = "SAR pixels fit ratio 1 in some chips and 2 in others: set `ratio` under [sar]"
 
 
@@ -825,7 +855,7 @@ def summarise(manifest: Manifest, hashes: dict[str, str], row: dict) -> Summary:
     bare = replace(record, values={}, valid={}, mask=None)
     return Summary(bare, chip_facts(record), thumb, ratio, known)
 
-# %% ../nbs/12_catalog.ipynb #edce1a28
+# %% ../nbs/12_catalog.ipynb #0053942c
 def table_counts(table: pd.DataFrame, roles: tuple[str, ...]) -> dict:
     "Count chips, sizes, positives and valid pixels."
     sized = table[table["height"] > 0]
@@ -847,7 +877,7 @@ def table_counts(table: pd.DataFrame, roles: tuple[str, ...]) -> dict:
         },
     }
 
-# %% ../nbs/12_catalog.ipynb #81f64283
+# %% ../nbs/12_catalog.ipynb #24688795
 def equal_files(table: pd.DataFrame, roles: tuple[str, ...]) -> list[tuple[str, str]]:
     "Pair chips whose image files have the same bytes: each with the first of its kind."
     pairs = {}
@@ -876,7 +906,7 @@ def missing_files(manifest: Manifest, rows: list[dict]) -> list[Problem]:
             )
     return found
 
-# %% ../nbs/12_catalog.ipynb #0ba6965d
+# %% ../nbs/12_catalog.ipynb #bbbf74ab
 def report_text(report: CheckReport) -> str:
     "Tell a person what a check found."
     counts, shown = report.counts, 20

@@ -31,7 +31,7 @@ from asm_mapping.training import (
     read_predictions,
     score_run,
 )
-from .unet import MODALITIES
+from .unet import CONTROLS, MODALITIES
 
 # %% ../nbs/34_compare.ipynb #580783b3
 SCORES = ("f1", "average_precision", "iou", "precision", "recall")
@@ -114,7 +114,7 @@ def parse_arms(
 ) -> tuple[str, ...]:
     "Read the arms of a comparison; an unknown one is a UserError."
     arms = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    known = (*MODALITIES, "late_fusion_streams")
+    known = (*MODALITIES, *CONTROLS, "late_fusion_streams")
     unknown = [arm for arm in arms if arm not in known]
     if unknown or not arms:
         told = f"no modality {', '.join(unknown)}" if unknown else "no modality given"
@@ -201,7 +201,10 @@ def differences(
     return found.reset_index(drop=True)
 
 # %% ../nbs/34_compare.ipynb #7e907786
-NAMES = {"sar": "SAR", "late_fusion_streams": "Late fusion (streams)"}
+NAMES = {
+    "sar": "SAR", "late_fusion_streams": "Late fusion (streams)",
+    "optical_control": "Optical twice (control)", "sar_control": "SAR twice (control)",
+}  # fmt: skip
 
 
 def modality_name(modality: str) -> str:  # as a figure or a table shows it

@@ -7,8 +7,8 @@ __all__ = ['MASKED', 'ENGINES', 'Window', 'LOSS', 'INT8_FILES', 'NEEDS', 'BOUNDS
            'PlainBlock', 'LeanDecoder', 'LeanUNet', 'weighed', 'LeanMerge', 'LeanSingle', 'LeanEarly', 'enlarged',
            'LeanLate', 'LeanDecision', 'lean', 'Engine', 'everywhere', 'inputs_of', 'Graphs', 'eager_work',
            'example_inputs', 'quiet', 'onnx_graph', 'openvino_model', 'reshaped', 'openvino_graph', 'Int8Card',
-           'load_int8_card', 'without_masks', 'int8_graph', 'why_not', 'installed_engines', 'cores', 'open_engine',
-           'compiler', 'as_window', 'quantised_model', 'ChipNetwork', 'Finished', 'open_finished',
+           'load_int8_card', 'without_masks', 'int8_graph', 'why_not', 'installed_engines', 'compiler', 'cores',
+           'open_engine', 'as_window', 'quantised_model', 'ChipNetwork', 'Finished', 'open_finished',
            'calibration_windows', 'compare_on_validation', 'quantise', 'write_int8', 'probe_window', 'half_valid',
            'probe', 'main', 'agreement', 'disagreement', 'Choice', 'pick_engine', 'probe_apart']
 
@@ -57,15 +57,16 @@ from asm_mapping.fusion import (
     EarlyFusion,
     LateFusion,
     Merge,
+    SensorTwice,
     SingleSensor,
     level_shares,
 )
 from .unet import DEPTH, Architecture, UNet, first_line, reference_size
 
-# %% ../nbs/40_engines.ipynb #c2d0ada9
+# %% ../nbs/40_engines.ipynb #61d4a6ce
 REPEATED = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
-# %% ../nbs/40_engines.ipynb #61d4a6ce
+# %% ../nbs/40_engines.ipynb #52488107
 def enlarging_weights(
     weight: Tensor,  # (out, in, 3, 3), of a convolution on pixels repeated 2 x 2
 ) -> Tensor:  # (in, out, 4, 4), of a transposed convolution, stride 2, padding 1
@@ -83,7 +84,7 @@ def folded(
         return fuse_conv_bn_eval(convolution, norm)
     return convolution
 
-# %% ../nbs/40_engines.ipynb #58a694f2
+# %% ../nbs/40_engines.ipynb #ae0fe746
 class SplitBlock(nn.Module):
     "A decoder block in which the enlarging is part of a convolution."
 
@@ -105,7 +106,7 @@ class SplitBlock(nn.Module):
         image = image if self.skip is None else image + self.skip(skip)
         return F.relu(self.second(F.relu(image)))
 
-
+# %% ../nbs/40_engines.ipynb #959b76d5
 class PlainBlock(nn.Module):
     "A decoder block as it was trained."
 
@@ -120,7 +121,7 @@ class PlainBlock(nn.Module):
             image = block.attention1(torch.cat([image, skip], 1))
         return block.attention2(block.conv2(block.conv1(image)))
 
-# %% ../nbs/40_engines.ipynb #d56da30f
+# %% ../nbs/40_engines.ipynb #e523244b
 class LeanDecoder(nn.Module):
     "A decoder in its blocks' fastest form."
 
@@ -153,7 +154,7 @@ class LeanUNet(nn.Module):
         "Turn (1, channel, row, column) into logits (1, 1, row, column)."
         return self.decoder(self.encoder(image)[1:])
 
-# %% ../nbs/40_engines.ipynb #e523244b
+# %% ../nbs/40_engines.ipynb #960b7551
 def weighed(feature: Tensor, share: Tensor | None) -> Tensor:
     "Multiply by the share of valid pixels; None: all are valid."
     return feature if share is None else feature * share
@@ -197,7 +198,7 @@ class LeanMerge(nn.Module):
         total = (optical_share + sar_share).clamp_min(1e-6)
         return optical * (optical_share / total) + sar * (sar_share / total)
 
-# %% ../nbs/40_engines.ipynb #230d5075
+# %% ../nbs/40_engines.ipynb #e033ff96
 class LeanSingle(nn.Module):
     "One sensor's network."
 
@@ -229,7 +230,7 @@ def enlarged(image: Tensor, ratio: int, mode: str) -> Tensor:
         return image
     return F.interpolate(image, scale_factor=float(ratio), mode=mode)
 
-# %% ../nbs/40_engines.ipynb #e033ff96
+# %% ../nbs/40_engines.ipynb #2c572259
 class LeanLate(nn.Module):
     "Two encoders, merged levels, one decoder."
 
@@ -261,7 +262,7 @@ class LeanLate(nn.Module):
         joined = zip(self.merges, *pairs, strict=True)
         return self.decoder([merge(*one, *other) for merge, one, other in joined])
 
-
+# %% ../nbs/40_engines.ipynb #a33615ec
 class LeanDecision(nn.Module):
     "Two single-sensor networks whose logits are joined."
 
@@ -288,7 +289,7 @@ class LeanDecision(nn.Module):
         joint = torch.where(enlarged(sar_valid, self.ratio, "nearest") > 0, joint, z_optical)
         return torch.where(optical_valid > 0, joint, z_sar)
 
-# %% ../nbs/40_engines.ipynb #41e26edf
+# %% ../nbs/40_engines.ipynb #5be39e34
 MASKED = ("late_fusion", "decision_fusion")  # arms that need to know where a sensor is valid
 
 
@@ -297,6 +298,8 @@ def lean(
     split: bool = True,  # let convolutions do the enlarging
 ) -> nn.Module:  # takes images, then masks if given
     "Bring a network into the form that is exported; what it computes stays the same."
+    if isinstance(network, SensorTwice):
+        raise UserError("a capacity control answers a question; it maps with eager alone")
     forms = {
         SingleSensor: LeanSingle,
         EarlyFusion: LeanEarly,
@@ -305,7 +308,7 @@ def lean(
     }
     return forms[type(network)](network, split).eval()
 
-# %% ../nbs/40_engines.ipynb #5be39e34
+# %% ../nbs/40_engines.ipynb #b21ce5d0
 ENGINES = ("eager", "onnx", "openvino", "int8")
 Window = Mapping[str, NDArray]  # role: (1, channel, row, column) float32; role_valid: bool
 
@@ -322,7 +325,7 @@ class Engine:
         "Give logits; what a sensor holds where it is not valid does not matter."
         return self.work(window)
 
-# %% ../nbs/40_engines.ipynb #9afdf86b
+# %% ../nbs/40_engines.ipynb #4272bebc
 def everywhere(window: Window, roles: Sequence[str]) -> bool:
     "Tell whether every sensor is valid in the whole window."
     return all(bool(np.all(window[f"{role}_valid"])) for role in roles)
@@ -368,7 +371,7 @@ class Graphs:
         whole = not self.masked or everywhere(window, self.roles)
         return self.graph(whole)(inputs_of(window, self.roles, not whole))[:, 0]
 
-# %% ../nbs/40_engines.ipynb #4272bebc
+# %% ../nbs/40_engines.ipynb #034ffd87
 def eager_work(
     network: nn.Module,  # as load_artefact gives it
     roles: Sequence[str],
@@ -390,7 +393,7 @@ def eager_work(
 
     return work
 
-# %% ../nbs/40_engines.ipynb #39404aab
+# %% ../nbs/40_engines.ipynb #fe385790
 def example_inputs(
     architecture: Architecture,
     px: int,  # side on the reference grid
@@ -432,7 +435,7 @@ def onnx_graph(
     names = [given.name for given in session.get_inputs()]
     return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))[0]
 
-# %% ../nbs/40_engines.ipynb #cbac7202
+# %% ../nbs/40_engines.ipynb #4ec49647
 def openvino_model(
     network: nn.Module, architecture: Architecture, px: int, whole: bool
 ) -> Any:  # openvino.Model
@@ -474,7 +477,7 @@ def openvino_graph(model: Any, threads: int) -> Callable[[list[NDArray]], NDArra
 
     return run
 
-# %% ../nbs/40_engines.ipynb #ec3984a5
+# %% ../nbs/40_engines.ipynb #836023de
 LOSS = 0.005  # of F1 on validation: more is refused
 INT8_FILES = ("network.xml", "network.bin")
 
@@ -495,7 +498,7 @@ class Int8Card(BaseModel):
     forced: bool  # the loss is above the bound
     versions: dict[str, str]  # of openvino and nncf
 
-
+# %% ../nbs/40_engines.ipynb #96ef5d39
 def load_int8_card(
     model: Path,  # the run's model folder
 ) -> Int8Card:
@@ -514,7 +517,7 @@ def load_int8_card(
             raise UserError(f"{folder / name} is missing or damaged: {again}")
     return card
 
-# %% ../nbs/40_engines.ipynb #4ec49647
+# %% ../nbs/40_engines.ipynb #eaf3d1a6
 def without_masks(
     model: Any,  # openvino.Model with masks as its last inputs; changed in place
     roles: Sequence[str],
@@ -543,7 +546,7 @@ def int8_graph(
         model = without_masks(model, architecture.roles)
     return openvino_graph(model, threads)
 
-# %% ../nbs/40_engines.ipynb #836023de
+# %% ../nbs/40_engines.ipynb #525b83ed
 NEEDS = {  # engine: modules, extra
     "eager": ((), ""),
     "onnx": (("onnx", "onnxruntime"), "onnx"),
@@ -574,45 +577,7 @@ def installed_engines(
     "Name the engines that can be tried here."
     return tuple(name for name in ENGINES if not why_not(model, name))
 
-# %% ../nbs/40_engines.ipynb #98cc059f
-def cores() -> int:
-    "Count physical cores."
-    return psutil.cpu_count(logical=False) or 1
-
-
-def open_engine(
-    model: Path,  # the run's model folder
-    name: str,  # one of ENGINES
-    *,
-    px: int,  # side of the windows, a multiple of 32 x ratio
-    threads: int = 0,  # 0: all physical cores
-) -> Engine:
-    "Make a network ready to run; what cannot be is a UserError."
-    model, reason = Path(model), why_not(model, name)
-    if reason:
-        raise UserError(f"engine {name}: {reason}")
-    threads = threads or cores()
-    if name == "int8":
-        load_int8_card(model)
-    network, card = load_artefact(model)
-    architecture = architecture_of(card)
-    step = 2**DEPTH * architecture.ratio
-    if px < step or px % step:
-        raise UserError(f"windows of {px} px: {model} takes multiples of {step}")
-    if name == "eager":
-        return Engine(name, px, eager_work(network, architecture.roles, threads))
-    try:
-        return Engine(
-            name,
-            px,
-            Graphs(architecture, compiler(model, name, network, architecture, px, threads)),
-        )
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        raise UserError(
-            f"engine {name} cannot run {model} ({first_line(error)}): choose another engine"
-        ) from error
-
-# %% ../nbs/40_engines.ipynb #96ef5d39
+# %% ../nbs/40_engines.ipynb #5b949bb8
 def compiler(
     model: Path,
     name: str,
@@ -628,12 +593,50 @@ def compiler(
         return lambda whole: openvino_graph(
             openvino_model(network, architecture, px, whole), threads
         )
-    import openvino
 
-    quantised = openvino.Core().read_model(model / "int8" / INT8_FILES[0])
-    return lambda whole: int8_graph(quantised, architecture, px, threads, whole)
+    def from_file(whole: bool) -> Callable[[list[NDArray]], NDArray]:
+        import openvino
 
-# %% ../nbs/40_engines.ipynb #669532e4
+        quantised = openvino.Core().read_model(model / "int8" / INT8_FILES[0])
+        return int8_graph(quantised, architecture, px, threads, whole)
+
+    return from_file
+
+# %% ../nbs/40_engines.ipynb #33958e23
+def cores() -> int:
+    "Count physical cores."
+    return psutil.cpu_count(logical=False) or 1
+
+
+def open_engine(
+    model: Path,  # the run's model folder
+    name: str,  # one of ENGINES
+    *,
+    px: int,  # side of the windows, a multiple of 32 x ratio
+    threads: int = 0,  # 0: all physical cores
+) -> Engine:
+    "Make a network ready to run; what cannot be is a UserError."
+    model, threads, reason = Path(model), threads or cores(), why_not(model, name)
+    if reason:
+        raise UserError(f"engine {name}: {reason}")
+    if name == "int8":
+        load_int8_card(model)
+    network, card = load_artefact(model)
+    architecture = architecture_of(card)
+    step = 2**DEPTH * architecture.ratio
+    if px < step or px % step:
+        raise UserError(f"windows of {px} px: {model} takes multiples of {step}")
+    if name == "eager":
+        return Engine(name, px, eager_work(network, architecture.roles, threads))
+    make = compiler(model, name, network, architecture, px, threads)
+    try:
+        return Engine(name, px, Graphs(architecture, make))
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        raise UserError(
+            f"engine {name} cannot run {model} ({first_line(error)}): choose another engine"
+        ) from error
+
+# %% ../nbs/40_engines.ipynb #8c0c0396
 def as_window(
     batch: Mapping[str, Tensor],  # of one chip, as the loaders make it
     roles: Sequence[str],
@@ -677,7 +680,7 @@ def quantised_model(
             ignored_scope=nncf.IgnoredScope(types=["Multiply"], validate=False),
         )
 
-# %% ../nbs/40_engines.ipynb #a2e2ef6e
+# %% ../nbs/40_engines.ipynb #709f59d7
 class ChipNetwork(nn.Module):
     "An engine that takes batches of chips of any size, as a network does."
 
@@ -705,7 +708,7 @@ class ChipNetwork(nn.Module):
             results.append(torch.from_numpy(logits)[:, None, :height, :width])
         return torch.cat(results)
 
-# %% ../nbs/40_engines.ipynb #8c0c0396
+# %% ../nbs/40_engines.ipynb #95670cd2
 @dataclass(frozen=True)
 class Finished:
     "A finished run with its data."
@@ -744,7 +747,7 @@ def open_finished(
     parts = {str(part): list(rows.index) for part, rows in table.groupby("part")}
     return Finished(run, network, card, store, parts)
 
-# %% ../nbs/40_engines.ipynb #709f59d7
+# %% ../nbs/40_engines.ipynb #bd4aaccd
 def calibration_windows(
     finished: Finished,
     chips: int,  # at most
@@ -790,7 +793,7 @@ def compare_on_validation(
     same = float(np.concatenate(equal).mean())
     return {"f1": f1, "f1_int8": f1_int8, "loss": f1 - f1_int8, "class_agreement": same}
 
-# %% ../nbs/40_engines.ipynb #3edc6bda
+# %% ../nbs/40_engines.ipynb #60a4cd0a
 def quantise(
     run: Path,  # finished run folder
     *,
@@ -819,7 +822,7 @@ def quantise(
         )
     return write_int8(finished, model, windows[0], scores, len(windows))
 
-
+# %% ../nbs/40_engines.ipynb #52c83285
 def write_int8(
     finished: Finished, model: Any, window: Window, scores: dict, chips: int
 ) -> dict:  # the card
@@ -844,7 +847,7 @@ def write_int8(
         write_json(partial / "card.json", card)
     return card
 
-# %% ../nbs/40_engines.ipynb #fb954782
+# %% ../nbs/40_engines.ipynb #c17d902a
 def probe_window(
     model: Path,  # the run's model folder
     px: int,
@@ -880,7 +883,7 @@ def half_valid(window: Window) -> dict[str, NDArray]:
             array[..., side:, :] = 0
     return hidden
 
-# %% ../nbs/40_engines.ipynb #bd4aaccd
+# %% ../nbs/40_engines.ipynb #7469d65f
 def probe(
     models: Sequence[Path],
     name: str,  # one of ENGINES
@@ -915,7 +918,7 @@ def main() -> None:
         sys.exit(str(error))
     np.savez(out, seconds=np.float64(taken), **logits)
 
-# %% ../nbs/40_engines.ipynb #60a4cd0a
+# %% ../nbs/40_engines.ipynb #5c3267a3
 BOUNDS = {  # engine: largest, mean difference of probability; least share of equal classes
     "eager": (0.0, 0.0, 1.0),
     "onnx": (0.0025, 0.0025, 0.0),
@@ -953,7 +956,7 @@ def disagreement(name: str, gaps: Mapping[str, float]) -> str:
         return f"{gaps['same']:.1%} of classes agree, fewer than {same:.1%}"
     return ""
 
-# %% ../nbs/40_engines.ipynb #4037ac7f
+# %% ../nbs/40_engines.ipynb #ec348ada
 @dataclass(frozen=True)
 class Choice:
     "The engine to take, and how the others did."
@@ -995,7 +998,7 @@ def pick_engine(
     usable = table[table["why_not"] == ""].set_index("engine")
     return Choice(str(usable["mpx_per_second"].idxmax()), table)
 
-
+# %% ../nbs/40_engines.ipynb #49836d39
 def probe_apart(
     asked: dict,  # as main takes it
     patience: float,  # seconds

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['ENCODER', 'look', 'to_reference', 'SingleSensor', 'EarlyFusion', 'level_shares', 'encode_seen', 'spread',
            'memory_format', 'blank_levels', 'Merge', 'absent', 'LateFusion', 'DecisionFusion', 'fit_decision',
-           'build_model', 'build_late_fusion_from_streams', 'differences', 'flop_per_pixel']
+           'SensorTwice', 'build_model', 'build_late_fusion_from_streams', 'differences', 'flop_per_pixel']
 
 # %% ../nbs/21_fusion.ipynb #78c7b879
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .config import UserError
 from asm_mapping.unet import (
+    CONTROLS,
     DEPTH,
     Architecture,
     Decoder,
@@ -305,6 +307,33 @@ def fit_decision(
     return tuple(float(number) for number in found.x)
 
 # %% ../nbs/21_fusion.ipynb #79f6f26a
+class SensorTwice(nn.Module):
+    "Late fusion's network that sees one sensor in both encoders, on that sensor's grid."
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.role, self.ratio = architecture.roles[0], architecture.ratio
+        channels = architecture.channels(self.role)
+        self.network = LateFusion(
+            replace(
+                architecture,
+                modality="late_fusion",
+                ratio=1,
+                optical_channels=channels,
+                sar_channels=channels,
+            )
+        )
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:  # (B, 1, H, W)
+        "Give logits on the reference grid."
+        image, valid = look(batch, self.role)
+        both = {role: image for role in ("optical", "sar")}
+        logits = self.network(both | {f"{role}_valid": valid for role in both})
+        if self.role == "optical":
+            return logits
+        return to_reference(logits, self.ratio, reference_size(batch, self.ratio), "bilinear")
+
+# %% ../nbs/21_fusion.ipynb #94c7eaf4
 def build_model(
     architecture: Architecture,  # what to build
 ) -> nn.Module:  # takes a batch, gives logits (B, 1, H, W) on the reference grid
@@ -316,9 +345,11 @@ def build_model(
         return EarlyFusion(a)
     if a.modality == "late_fusion":
         return LateFusion(a)
+    if a.modality in CONTROLS:
+        return SensorTwice(a)
     return DecisionFusion(SingleSensor(a, "optical"), SingleSensor(a, "sar"), ratio=a.ratio)
 
-# %% ../nbs/21_fusion.ipynb #417e9025
+# %% ../nbs/21_fusion.ipynb #b5a282bc
 ENCODER = "network.encoder."  # where a SingleSensor keeps its encoder
 
 
@@ -359,7 +390,7 @@ def differences(
         if names
     )
 
-# %% ../nbs/21_fusion.ipynb #bc05ee2d
+# %% ../nbs/21_fusion.ipynb #82aecd5c
 def flop_per_pixel(
     model: nn.Module,
     architecture: Architecture,

@@ -10,7 +10,7 @@ __all__ = ['YES', 'NO', 'LEAST', 'STRATA', 'read_table', 'unsure_rows', 'Drawn',
            'fitting_rules', 'Summary', 'summary_text', 'find_landscape', 'write_index', 'new_dataset', 'cut_chips',
            'lost_polygons', 'shares', 'write_dataset', 'file_names', 'fill_folder', 'make_chips']
 
-# %% ../nbs/18_labels.ipynb #f529345d
+# %% ../nbs/18_labels.ipynb #921c884f
 import json
 import warnings
 from collections import Counter
@@ -53,7 +53,7 @@ from .scene import Grid, aligned_grid, file_grid, nearest_ratio, unreadable
 from .sensors import Sensor, sensor_from
 from .splits import blocks, make_splits
 
-# %% ../nbs/18_labels.ipynb #0d213799
+# %% ../nbs/18_labels.ipynb #b28046a7
 def read_table(
     path: Path,  # GeoPackage, GeoJSON, Shapefile, GeoParquet: what GDAL reads
 ) -> GeoDataFrame:
@@ -80,7 +80,7 @@ def read_table(
         )
     return table
 
-# %% ../nbs/18_labels.ipynb #278fe6b8
+# %% ../nbs/18_labels.ipynb #c3d0766e
 YES, NO = ("true", "yes", "t", "y", "1", "1.0"), ("false", "no", "f", "n", "0", "0.0", "")
 
 
@@ -102,7 +102,7 @@ def unsure_rows(
         )
     return words.isin(YES).to_numpy()
 
-# %% ../nbs/18_labels.ipynb #2ed32ac2
+# %% ../nbs/18_labels.ipynb #e83ebebb
 @dataclass(frozen=True)
 class Drawn:
     "Polygons as they were drawn."
@@ -143,7 +143,7 @@ def read_polygons(
     mended, empty = int((broken & kept).sum()), int((~kept).sum())
     return Drawn(found[kept].reset_index(drop=True), len(table), mended, empty)
 
-# %% ../nbs/18_labels.ipynb #a257f85b
+# %% ../nbs/18_labels.ipynb #44795f87
 def read_label_raster(
     path: str | Path,  # GeoTIFF of one band: 1 mine, 0 none, others undecided
 ) -> tuple[Drawn, GeoSeries]:  # polygons, and the raster's extent
@@ -178,7 +178,7 @@ def grid_box(grid: Grid) -> shapely.Polygon:
     east, south = grid.transform * (grid.width, grid.height)
     return shapely.box(west, south, east, north)
 
-# %% ../nbs/18_labels.ipynb #09ebd175
+# %% ../nbs/18_labels.ipynb #72b5c5e5
 def onto_grid(
     shapes: GeoSeries,
     grid: Grid,
@@ -209,7 +209,7 @@ def place_shapes(
         )
     return placed
 
-# %% ../nbs/18_labels.ipynb #1239928e
+# %% ../nbs/18_labels.ipynb #d4efb581
 def ground_buffer(
     shapes: GeoSeries,  # polygons in any CRS
     distance_m: float,  # metres on the ground; negative shrinks
@@ -235,7 +235,7 @@ def ring(
     cores = cores.where(~small, sites)
     return cores.to_numpy(), ground_buffer(sites, distance_m).to_numpy()
 
-# %% ../nbs/18_labels.ipynb #3f7b1445
+# %% ../nbs/18_labels.ipynb #20032f2a
 @dataclass(frozen=True)
 class Labels:
     "All that people drew, in the scene's CRS."
@@ -248,7 +248,7 @@ class Labels:
     all_touched: bool  # every pixel that is touched, instead of pixel centres
     counts: dict[str, int]  # polygons: read, mended, empty, in the scene
 
-# %% ../nbs/18_labels.ipynb #ff2cbb33
+# %% ../nbs/18_labels.ipynb #dffe318c
 def read_labels(
     grid: Grid,  # the scene's
     labels: Path,  # polygons or a label raster
@@ -288,7 +288,7 @@ def read_labels(
     trees = (STRtree(shapes) for shapes in (sure.to_numpy(), cores, doubt, hard))
     return Labels(*trees, known, all_touched, counts)
 
-# %% ../nbs/18_labels.ipynb #2b808107
+# %% ../nbs/18_labels.ipynb #5e1acc16
 def burn(
     tree: STRtree,
     grid: Grid,
@@ -319,7 +319,7 @@ def label_mask(
         mask[burn(labels.area, grid) == 0] = 255
     return mask, np.unique(cores[cores > 0])
 
-# %% ../nbs/18_labels.ipynb #6662aa3d
+# %% ../nbs/18_labels.ipynb #a64df6d8
 @dataclass(frozen=True)
 class Cell:
     "A square of the lattice, as far as the scene reaches."
@@ -357,7 +357,7 @@ def lattice(
         cells.append(Cell(row, column, sub_grid(grid, *low, height, width)))
     return cells
 
-# %% ../nbs/18_labels.ipynb #455d6ab8
+# %% ../nbs/18_labels.ipynb #40759a08
 @dataclass(frozen=True)
 class Scenes:
     "The images of all roles, the reference first."
@@ -380,7 +380,7 @@ class Scenes:
         return {role: self.images[role].read(aligned_grid(grid, step))
                 for role, step in steps.items()}  # fmt: skip
 
-# %% ../nbs/18_labels.ipynb #db822647
+# %% ../nbs/18_labels.ipynb #0323c53e
 def open_scenes(
     files: dict[str, Sequence[Path]],  # role -> files; empty: no such role
     sensors: dict[str, str | dict],  # role -> a built-in name, or fields
@@ -409,7 +409,7 @@ def common_dtype(scene: Scene) -> np.dtype:
     found = np.result_type(*kinds)
     return np.dtype("float32") if found.kind == "f" else found
 
-# %% ../nbs/18_labels.ipynb #60738d22
+# %% ../nbs/18_labels.ipynb #a0f7d2c2
 LEAST = 0.5  # share of a cell's square that must count
 
 
@@ -443,7 +443,7 @@ def on_reference(
     ratio = max(-(-grid.height // valid.shape[0]), -(-grid.width // valid.shape[1]))
     return np.kron(valid != 0, np.ones((ratio, ratio), bool))[: grid.height, : grid.width]
 
-# %% ../nbs/18_labels.ipynb #21b386c8
+# %% ../nbs/18_labels.ipynb #2c4144fb
 STRATA = ("mines", "hard_negative", "background")
 
 
@@ -478,7 +478,7 @@ def draw_chips(
     weights = np.where(strata[chosen] == "background", len(rest) / max(number, 1), 1.0)
     return chosen, weights
 
-# %% ../nbs/18_labels.ipynb #ee93b8f8
+# %% ../nbs/18_labels.ipynb #bd9dc88e
 def write_tiff(
     path: Path,
     values: np.ndarray,  # (band, row, column)
@@ -505,7 +505,7 @@ def write_tiff(
             file.write(values)
         path.write_bytes(memory.read())
 
-# %% ../nbs/18_labels.ipynb #47e5399f
+# %% ../nbs/18_labels.ipynb #139b9f52
 def write_role(
     path: Path,
     values: np.ndarray,  # (band, row, column), file values
@@ -529,7 +529,7 @@ def write_role(
     write_tiff(path, values, grid, names, nodata=nodata, scales=(sensor.scale, sensor.offset),
                alpha=len(names) > len(sensor.bands))  # fmt: skip
 
-# %% ../nbs/18_labels.ipynb #b830ba7d
+# %% ../nbs/18_labels.ipynb #5999e7e5
 def write_chip(
     folder: Path,
     scenes: Scenes,
@@ -556,7 +556,7 @@ def write_chip(
         "positive_share": positive / max(1, counts.sum()),
     }  # fmt: skip
 
-# %% ../nbs/18_labels.ipynb #3df5dc83
+# %% ../nbs/18_labels.ipynb #8b8e79c7
 def toml_value(value: Any) -> str:
     "Write a plain value as TOML."
     if isinstance(value, str):
@@ -584,7 +584,7 @@ def toml_text(
         toml_text(table, f"{name}.{key}".strip(".")) for key, table in tables.items()
     )
 
-# %% ../nbs/18_labels.ipynb #883b8006
+# %% ../nbs/18_labels.ipynb #ac724c74
 def fitting_rules(
     chips: GeoDataFrame,  # of `chip_table`'s kind
     seed: int,
@@ -609,7 +609,7 @@ def fitting_rules(
             return rules, "" if buffer_m else near
     return SplitRules(), f"no folds can be made of these chips alone ({why})"
 
-# %% ../nbs/18_labels.ipynb #030bc73f
+# %% ../nbs/18_labels.ipynb #6e4e4dbd
 @dataclass(frozen=True)
 class Summary:
     "What became of the scenes."
@@ -630,7 +630,7 @@ class Summary:
         "Tell a person."
         return summary_text(self)
 
-# %% ../nbs/18_labels.ipynb #b6b9eae4
+# %% ../nbs/18_labels.ipynb #242cad28
 def summary_text(summary: Summary) -> str:
     "Tell a person what was cut, and what to do next."
     skipped = ", ".join(f"{count} {why}" for why, count in summary.skipped.items()) or "none"
@@ -656,7 +656,7 @@ def summary_text(summary: Summary) -> str:
     ]
     return "\n".join(lines)
 
-# %% ../nbs/18_labels.ipynb #5010a849
+# %% ../nbs/18_labels.ipynb #7d17300c
 def find_landscape(
     scenes: Scenes,
     labels: Labels,
@@ -679,7 +679,7 @@ def find_landscape(
         )
     return landscape, dict(skipped)
 
-# %% ../nbs/18_labels.ipynb #99cc7415
+# %% ../nbs/18_labels.ipynb #e4ac9560
 def write_index(
     folder: Path,
     scenes: Scenes,
@@ -707,14 +707,15 @@ def write_index(
         "negative": [0],
         "ignore": [255],
     }
-    fields["index"] = {"path": "chips.csv", "chip": "chip"}
+    columns = {name: name for name in ("chip", "stratum", "weight")}
+    fields["index"] = {"path": "chips.csv"} | columns
     fields["splits"] = rules.model_dump()
     path = folder / f"{said['name']}.toml"
     path.write_text(toml_text(fields), encoding="utf-8")
     read_manifest(path)
     return rules, told
 
-# %% ../nbs/18_labels.ipynb #9db911e5
+# %% ../nbs/18_labels.ipynb #bbce68bf
 def new_dataset(
     out: str | Path,
     name: str | None,  # of the dataset; None: the folder's
@@ -735,7 +736,7 @@ def new_dataset(
         raise UserError(f"chip_px is {chip_px}: an even number of 16 to 4,096 is possible")
     return out, name
 
-# %% ../nbs/18_labels.ipynb #c9ea2e6b
+# %% ../nbs/18_labels.ipynb #6f4a1891
 def cut_chips(
     folder: Path,  # empty, to be filled
     scenes: Scenes,
@@ -759,7 +760,7 @@ def cut_chips(
         facts[[f"{role}_sha256", f"{role}_valid_share"]] = "", 1.0
     return gpd.GeoDataFrame(facts.assign(group="", **columns), geometry="geometry", crs=4326)
 
-# %% ../nbs/18_labels.ipynb #78091919
+# %% ../nbs/18_labels.ipynb #ab033823
 def lost_polygons(
     facts: GeoDataFrame,  # of `cut_chips`
     labels: Labels,
@@ -780,7 +781,7 @@ def shares(facts: GeoDataFrame) -> tuple[float, float]:  # in the chips, in the 
     everywhere, ground = totals.mul(facts["weight"], axis=0).sum()
     return positive / max(1, pixels), everywhere / max(1, ground)
 
-# %% ../nbs/18_labels.ipynb #57600cb2
+# %% ../nbs/18_labels.ipynb #5c7da3ea
 def write_dataset(
     folder: Path,  # empty, to be filled
     scenes: Scenes,
@@ -823,7 +824,7 @@ def file_names(scenes: Scenes, shapes: dict[str, Path | None]) -> dict[str, Any]
         if path is not None
     }
 
-# %% ../nbs/18_labels.ipynb #98f0041a
+# %% ../nbs/18_labels.ipynb #d7d2b1c9
 def fill_folder(
     out: Path,
     scenes: Scenes,
@@ -834,7 +835,7 @@ def fill_folder(
 ) -> tuple[dict[str, Any], int]:  # fields of the summary, bytes written
     "Write the dataset's folder, whole or not at all."
     try:
-        with whole_folder(out) as folder:
+        with rasterio.Env(GDAL_CACHEMAX=64), whole_folder(out) as folder:
             found = write_dataset(folder, scenes, labels, about["rules"], said, progress)
             plain = found | {"splits": found["splits"].model_dump()}
             write_json(folder / "chips.json", about | {"summary": plain})
@@ -843,7 +844,7 @@ def fill_folder(
         raise UserError(f"{out} cannot be written ({error}): free some space") from None
     return found, size
 
-# %% ../nbs/18_labels.ipynb #7c75aba5
+# %% ../nbs/18_labels.ipynb #502f197a
 def make_chips(
     *,
     optical: Sequence[Path] = (),  # files of the optical scene; their grid is the chips'

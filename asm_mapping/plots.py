@@ -57,6 +57,8 @@ STYLES = {  # arm: colour and marker
     "late_fusion": (COLOURS["vermillion"], "D"),
     "decision_fusion": (COLOURS["purple"], "v"),
     "late_fusion_streams": (COLOURS["sky"], "P"),
+    "optical_control": ("#999999", "h"),
+    "sar_control": ("#555555", "H"),
 }
 ROLE_NAMES = {"optical": "Optical", "sar": "SAR"}
 WIDTH = 7.2  # inches, the text width of a page

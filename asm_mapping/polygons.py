@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'NO_DATA', 'IDENTITY', 'BLOCK', 'PIECE', 'SITE', 'Write', 'ARROW', 'WRITERS', 'BATCH', 'SourceMap',
-           'open_map', 'read_level', 'block_windows', 'read_blocks', 'check_values', 'no_pieces', 'outlines',
+           'read_level', 'look_at', 'open_map', 'block_windows', 'read_blocks', 'check_values', 'no_pieces', 'outlines',
            'block_pieces', 'touching', 'close_sites', 'sites_in_pieces', 'join_pieces', 'areas_ha', 'pixel_area_ha',
            'fill_holes', 'must_wait', 'Rules', 'whole_sites', 'describe_sites', 'geopackage', 'geoparquet',
-           'in_degrees', 'geojson', 'open_output', 'Summary', 'map_to_sites']
+           'in_degrees', 'geojson', 'open_output', 'Summary', 'map_to_sites', 'read_sites', 'show_sites']
 
 # %% ../nbs/42_polygons.ipynb #75fe860c
 import json
@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -26,6 +27,7 @@ import rasterio
 import shapely
 from affine import Affine
 from geopandas import GeoDataFrame
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from pyarrow.parquet import ParquetWriter
 from pyogrio.errors import DataLayerError, DataSourceError
@@ -62,48 +64,7 @@ class SourceMap:
         "Say from which probability a pixel is mined."
         return math.nan if self.level is None else self.level / LEVELS
 
-
-def open_map(
-    path: Path,  # MAP.tif
-    threshold: float | None = None,  # probability; None: MAP_class.tif, else the map's own tag
-) -> SourceMap:
-    "Read what a map says of itself; what cannot become sites is a UserError."
-    path = Path(path)
-    class_path = path.with_name(f"{path.stem}_class{path.suffix}")
-    class_path = class_path if threshold is None and class_path.exists() else None
-    try:
-        with rasterio.open(path) as source:
-            grid = Grid(source.crs, source.transform, source.height, source.width)
-            kind, tags = (source.count, source.dtypes[0]), source.tags()
-        if class_path is not None:
-            with rasterio.open(class_path) as source:
-                fits = (source.transform, source.shape) == (
-                    grid.transform,
-                    (grid.height, grid.width),
-                )
-    except RasterioError as error:
-        raise unreadable(class_path or path, error) from None
-    if kind != (1, "uint8"):
-        raise UserError(
-            f"{path}: has {kind[0]} band(s) of {kind[1]}, a probability map has one of uint8 "
-            "(0 to 200, 255 is no data): give the MAP.tif that asm-mapping predict wrote"
-        )
-    if grid.crs is None:
-        raise UserError(
-            f"{path}: has no CRS, so its sites have no area and no place; "
-            "if you know it: gdal_edit.py -a_srs EPSG:CODE MAP.tif, for the class file too"
-        )
-    if class_path is not None and not fits:
-        raise UserError(
-            f"{class_path}: lies on another grid than {path.name}; predict again, or give "
-            "a threshold to do without it"
-        )
-    grid.footprint()  # a grid that lies nowhere on Earth is a UserError
-    level = read_level(path, tags.get("ASM_THRESHOLD"), threshold, class_path is None)
-    identity = {name: tags.get(f"ASM_{name.upper()}", "") for name in IDENTITY}
-    return SourceMap(path, class_path, level, grid, identity)
-
-
+# %% ../nbs/42_polygons.ipynb #44f0b7e1
 def read_level(
     path: Path,
     tag: str | None,  # the map's own threshold
@@ -127,6 +88,48 @@ def read_level(
     return None
 
 # %% ../nbs/42_polygons.ipynb #acbc1653
+def look_at(
+    path: Path,
+) -> tuple[Grid, tuple[int, str], dict[str, str]]:  # grid, bands and dtype, tags
+    "Read what a file says of itself, without its pixels."
+    try:
+        with rasterio.open(path) as source:
+            grid = Grid(source.crs, source.transform, source.height, source.width)
+            return grid, (source.count, source.dtypes[0]), source.tags()
+    except RasterioError as error:
+        raise unreadable(path, error) from None
+
+
+def open_map(
+    path: Path,  # MAP.tif
+    threshold: float | None = None,  # probability; None: MAP_class.tif, else the map's own tag
+) -> SourceMap:
+    "Read what a map says of itself; what cannot become sites is a UserError."
+    path = Path(path)
+    grid, kind, tags = look_at(path)
+    class_path = path.with_name(f"{path.stem}_class{path.suffix}")
+    class_path = class_path if threshold is None and class_path.exists() else None
+    if kind != (1, "uint8"):
+        raise UserError(
+            f"{path}: has {kind[0]} band(s) of {kind[1]}, a probability map has one of uint8 "
+            "(0 to 200, 255 is no data): give the MAP.tif that asm-mapping predict wrote"
+        )
+    if grid.crs is None:
+        raise UserError(
+            f"{path}: has no CRS, so its sites have no area and no place; "
+            "if you know it: rio edit-info --crs EPSG:CODE MAP.tif, the class raster too"
+        )
+    if class_path is not None and look_at(class_path)[0] != grid:
+        raise UserError(
+            f"{class_path}: lies on another grid than {path.name}; predict again, or give "
+            "a threshold to do without it"
+        )
+    grid.footprint()  # a grid that lies nowhere on Earth is a UserError
+    level = read_level(path, tags.get("ASM_THRESHOLD"), threshold, class_path is None)
+    identity = {name: tags.get(f"ASM_{name.upper()}", "") for name in IDENTITY}
+    return SourceMap(path, class_path, level, grid, identity)
+
+# %% ../nbs/42_polygons.ipynb #3fcd6a07
 BLOCK = (1024, 4096)  # rows and columns read at once
 
 
@@ -138,7 +141,7 @@ def block_windows(height: int, width: int, block: tuple[int, int]) -> list[Windo
         for column in range(0, width, block[1])
     ]
 
-
+# %% ../nbs/42_polygons.ipynb #4971161e
 def read_blocks(
     source: SourceMap,
     windows: Iterable[Window],
@@ -174,7 +177,7 @@ def check_values(path: Path, values: NDArray[np.uint8]) -> None:
             "for no data: give the MAP.tif that asm-mapping predict wrote"
         )
 
-# %% ../nbs/42_polygons.ipynb #bfbfbf85
+# %% ../nbs/42_polygons.ipynb #2f194ceb
 PIECE = {"site": np.int64, "pixels": np.int64, "total": np.int64, "highest": np.uint8,
          "last": np.int64, "geometry": object}  # fmt: skip
 
@@ -201,7 +204,7 @@ def outlines(
     found = shapely.polygons(rings, indices=np.repeat(np.arange(len(rings_of)), rings_of))
     return found[np.argsort(numbers)]
 
-
+# %% ../nbs/42_polygons.ipynb #5b5d1e3d
 def block_pieces(
     window: Window,
     values: NDArray[np.uint8],  # (row, column) of the map
@@ -227,7 +230,7 @@ def block_pieces(
     }
     return pd.DataFrame(pieces).astype(PIECE), labels
 
-# %% ../nbs/42_polygons.ipynb #4971161e
+# %% ../nbs/42_polygons.ipynb #1870b78e
 def touching(
     first: NDArray[np.int64],  # site of each pixel along a border, 0 is none
     second: NDArray[np.int64],  # the same on its other side
@@ -242,7 +245,7 @@ def close_sites(
     links: list[NDArray[np.int64]],  # (2, link) sites that are one
     below: NDArray[np.int64],  # site of each pixel in the lowest row, 0 is none
 ) -> tuple[pd.DataFrame, pd.DataFrame, NDArray[np.int64]]:  # closed, open, `below` anew
-    "Join what is linked and part what can still grow, its sites numbered from 1, from the rest."
+    "Join what is linked; part what can still grow, numbered from 1, from what is whole."
     number = max(pieces["site"].max(), 0) + 1 if len(pieces) else 1
     links = np.concatenate(links, axis=1)
     graph = coo_array((np.ones(links.shape[1], bool), links), shape=(number, number))
@@ -255,7 +258,7 @@ def close_sites(
     still = still.assign(site=np.searchsorted(growing, still["site"]) + 1)
     return pieces[~is_open], still, anew
 
-
+# %% ../nbs/42_polygons.ipynb #9abceda6
 def sites_in_pieces(
     blocks: Iterable[tuple[Window, NDArray[np.uint8], NDArray[np.bool_]]],  # from read_blocks
     height: int,  # of the map
@@ -279,10 +282,10 @@ def sites_in_pieces(
         if columns.stop == width:
             end = window.row_off + window.height
             below *= end < height  # under the last row nothing grows
-            whole, still, above = close_sites(pd.concat(found), links, below)
+            whole, still, above = close_sites(pd.concat(found, ignore_index=True), links, below)
             yield whole, still, end if end < height else np.inf
 
-# %% ../nbs/42_polygons.ipynb #5ebcf3ea
+# %% ../nbs/42_polygons.ipynb #12b33e91
 def join_pieces(
     pieces: pd.DataFrame,  # of closed sites
     first: int,  # number of the first site
@@ -295,14 +298,14 @@ def join_pieces(
     many = np.flatnonzero(count > 1)
     for i in many:
         joined[i] = shapely.union_all(shape[start[i] : start[i] + count[i]])
-    corners = shapely.normalize(joined[many])  # a ring then starts at a true corner
-    joined[many] = shapely.simplify(corners, 0, preserve_topology=False)
+    joined[many] = shapely.simplify(shapely.normalize(joined[many]), 0)  # from a true corner
+    joined = shapely.normalize(joined)
     rules = {"pixels": "sum", "total": "sum", "highest": "max", "last": "max"}
     sites = pieces.groupby("site", as_index=False).agg(rules).assign(geometry=joined)
     sites = sites.sort_values("last", ignore_index=True)
     return sites.assign(site=np.arange(first, first + len(sites)))
 
-# %% ../nbs/42_polygons.ipynb #7ccda286
+# %% ../nbs/42_polygons.ipynb #9ef7fd0d
 def areas_ha(
     shape: NDArray[np.object_],  # polygons in pixel coordinates
     grid: Grid,  # of the map
@@ -327,7 +330,7 @@ def pixel_area_ha(grid: Grid) -> NDArray[np.float64]:  # at the middle and the f
     rows = np.array([(grid.height - 1) / 2, 0, 0, grid.height - 1, grid.height - 1])
     return areas_ha(shapely.box(columns, rows, columns + 1, rows + 1), grid)
 
-# %% ../nbs/42_polygons.ipynb #4901b579
+# %% ../nbs/42_polygons.ipynb #974174fc
 def fill_holes(
     sites: pd.DataFrame,  # whole sites, with all that may lie in their holes
     grid: Grid,
@@ -355,7 +358,7 @@ def fill_holes(
     tally["swallowed"] += len(np.unique(within))
     return sites.assign(geometry=filled, **sums).drop(index=sites.index[np.unique(within)])
 
-# %% ../nbs/42_polygons.ipynb #57925e86
+# %% ../nbs/42_polygons.ipynb #8246da9b
 def must_wait(
     sites: pd.DataFrame,  # closed
     pieces: pd.DataFrame,  # of open sites
@@ -373,7 +376,7 @@ def must_wait(
     part = connected_components(graph, directed=False)[1]
     return np.isin(part, part[unfinished])[:number]
 
-# %% ../nbs/42_polygons.ipynb #9ef7fd0d
+# %% ../nbs/42_polygons.ipynb #9b8d4b68
 @dataclass(frozen=True)
 class Rules:
     "Which sites are kept, and how they are drawn."
@@ -419,7 +422,7 @@ def whole_sites(
             sites, waiting = waiting[~wait].reset_index(drop=True), waiting[wait]
         yield sites
 
-# %% ../nbs/42_polygons.ipynb #6a7b456a
+# %% ../nbs/42_polygons.ipynb #0c5ba815
 SITE = {"id": "int64", "area_ha": "float64", "pixels": "int64", "mean_probability": "float64",
         "max_probability": "float64", "longitude": "float64", "latitude": "float64",
         "threshold": "float64", **dict.fromkeys(IDENTITY, "str")}  # fmt: skip
@@ -433,7 +436,7 @@ def describe_sites(
 ) -> GeoDataFrame:  # as it is written, in the map's CRS
     "Fill, measure, sift, simplify and place sites."
     grid = source.grid
-    if rules.fill_holes_ha:
+    if rules.fill_holes_ha and len(sites):
         sites = fill_holes(sites, grid, rules.fill_holes_ha, tally)
     area = areas_ha(sites["geometry"].to_numpy(object), grid)
     kept = area >= rules.min_area_ha
@@ -462,7 +465,7 @@ def describe_sites(
         frame.astype(SITE), geometry=shapely.orient_polygons(placed), crs=grid.crs
     )
 
-# %% ../nbs/42_polygons.ipynb #974174fc
+# %% ../nbs/42_polygons.ipynb #8081e9cf
 Write = Callable[[GeoDataFrame], None]  # adds a batch of sites to a file
 
 
@@ -484,7 +487,7 @@ def geopackage(path: Path) -> Iterator[Write]:
     finally:
         path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
 
-# %% ../nbs/42_polygons.ipynb #4d760c38
+# %% ../nbs/42_polygons.ipynb #4b5af84e
 ARROW = {"int64": pa.int64(), "float64": pa.float64(), "str": pa.string()}
 
 
@@ -511,7 +514,7 @@ def geoparquet(path: Path) -> Iterator[Write]:
 
         yield write
 
-# %% ../nbs/42_polygons.ipynb #8246da9b
+# %% ../nbs/42_polygons.ipynb #00cfb1b5
 def in_degrees(sites: GeoDataFrame) -> NDArray[np.object_]:  # as RFC 7946 wants them
     "Bring sites to longitude and latitude."
     way = way_to_degrees(sites.crs.to_wkt())
@@ -540,9 +543,11 @@ def geojson(path: Path) -> Iterator[Write]:
         def write(sites: GeoDataFrame) -> None:
             nonlocal separator
             table = pd.DataFrame(sites.drop(columns="geometry"))
-            rows = table.to_json(orient="records", lines=True, double_precision=12).splitlines()
+            rows = table.to_json(orient="records", lines=True, double_precision=12)
             shape = shapely.to_geojson(in_degrees(sites))
-            for number, row, outline in zip(sites["id"], rows, shape, strict=True):
+            for number, row, outline in zip(
+                sites["id"], rows.strip().splitlines(), shape, strict=True
+            ):
                 file.write(
                     f'{separator}{{"type": "Feature", "id": {number}, "properties": {row}, '
                     f'"geometry": {outline}}}'
@@ -552,7 +557,7 @@ def geojson(path: Path) -> Iterator[Write]:
         yield write
         file.write("\n]}\n")
 
-# %% ../nbs/42_polygons.ipynb #9b8d4b68
+# %% ../nbs/42_polygons.ipynb #6f39ed51
 WRITERS = {".gpkg": geopackage, ".parquet": geoparquet, ".geojson": geojson}
 
 
@@ -573,7 +578,7 @@ def open_output(
             "or choose another folder"
         ) from error
 
-# %% ../nbs/42_polygons.ipynb #0c5ba815
+# %% ../nbs/42_polygons.ipynb #59d0dea5
 BATCH = 20_000  # sites held before they are written
 
 
@@ -601,7 +606,7 @@ class Summary:
         ) if count]  # fmt: skip
         return "; ".join(told)
 
-
+# %% ../nbs/42_polygons.ipynb #ea224c0c
 def map_to_sites(
     map_path: Path,  # MAP.tif of asm-mapping predict
     out: Path,  # .gpkg, .parquet or .geojson; replaced if it exists
@@ -629,3 +634,39 @@ def map_to_sites(
     return Summary(
         Path(out), tally["sites"], float(tally["area_ha"]), **counts, threshold=known
     )
+
+# %% ../nbs/42_polygons.ipynb #c47d84bc
+def read_sites(
+    path: Path,  # as map_to_sites wrote it
+) -> GeoDataFrame:
+    "Read a file of sites, in order of their numbers."
+    path = Path(path)
+    try:
+        found = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+    except (OSError, ValueError, DataSourceError) as error:
+        raise unreadable(path, error) from None
+    return found.sort_values("id", ignore_index=True) if "id" in found else found
+
+# %% ../nbs/42_polygons.ipynb #9b2073d7
+def show_sites(
+    map_path: Path,  # MAP.tif
+    sites: GeoDataFrame,  # from read_sites
+    axes: Axes,  # where to draw
+    pixels: int = 1000,  # along the longer side of the picture
+) -> None:
+    "Draw a map with the outlines of its sites."
+    with rasterio.open(map_path) as source:
+        step = max(1, max(source.shape) / pixels)
+        size = tuple(math.ceil(side / step) for side in source.shape)
+        values = source.read(1, out_shape=size, masked=True)
+        left, bottom, right, top = source.bounds
+        sites = sites.to_crs(source.crs)
+    picture = axes.imshow(
+        values / LEVELS, cmap="YlOrBr", vmin=0, vmax=1, extent=(left, right, bottom, top)
+    )
+    axes.figure.colorbar(picture, ax=axes, label="probability", shrink=0.7)
+    if len(sites):
+        sites.boundary.plot(ax=axes, color="tab:blue", linewidth=1.2)
+    axes.set_xlim(left, right)
+    axes.set_ylim(min(bottom, top), max(bottom, top))
+    axes.set_axis_off()

@@ -6,7 +6,7 @@
 __all__ = ['STORE_VERSION', 'Store', 'open_store', 'store_key', 'usable_chips', 'Plan', 'make_plan', 'prepare',
            'store_duplicates']
 
-# %% ../nbs/13_store.ipynb #46cc53c8
+# %% ../nbs/13_store.ipynb #fa7dba20
 import shutil
 import sys
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ from asm_mapping.config import (
 )
 from .scene import Grid, aligned_grid, nearest_ratio, pixel_shift, read_header
 
-# %% ../nbs/13_store.ipynb #4ab60b1b
+# %% ../nbs/13_store.ipynb #aa9c0eb3
 @dataclass(frozen=True)
 class Store:
     "A prepared dataset; chips are numbered by their position in the chip table."
@@ -104,7 +104,7 @@ class Store:
     def __reduce__(self) -> tuple:
         return open_store, (self.folder, self.manifest)  # a worker maps the files itself
 
-# %% ../nbs/13_store.ipynb #eccad166
+# %% ../nbs/13_store.ipynb #b87fd4f0
 def part_sizes(
     manifest: Manifest, chips: pd.DataFrame
 ) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:  # part -> bands, heights, widths
@@ -140,7 +140,7 @@ def view(store: Store, part: str, i: int) -> np.ndarray:
     shape = (bands, int(heights[i]), int(widths[i]))
     return flat[starts[i] : starts[i] + bands * shape[1] * shape[2]].reshape(shape)
 
-# %% ../nbs/13_store.ipynb #9b88ed02
+# %% ../nbs/13_store.ipynb #937f278f
 def scored_pixels(store: Store, i: int) -> np.ndarray:
     "Join the mask's known pixels with every role's valid ones, on the reference grid."
     scored = store.mask(i) != 255
@@ -152,7 +152,7 @@ def scored_pixels(store: Store, i: int) -> np.ndarray:
         scored &= valid[:height, :width]
     return scored
 
-# %% ../nbs/13_store.ipynb #9de0a730
+# %% ../nbs/13_store.ipynb #e3faa4fc
 def open_store(
     folder: str | Path,  # of a prepared store
     manifest: Manifest | None = None,  # None: as it was when the store was prepared
@@ -175,7 +175,7 @@ def open_store(
         ) from None
     return store
 
-# %% ../nbs/13_store.ipynb #7e39cfcf
+# %% ../nbs/13_store.ipynb #b06ef1ec
 STORE_VERSION = 1
 
 
@@ -190,9 +190,11 @@ def store_key(
     pixels.append(manifest.mask.model_dump(exclude={"path"}))
     files = chips[list(manifest.parts)].map(lambda file: (file, hashes.get(file, "")))
     rows = chips[["chip", "group"]].join(files).to_numpy().tolist()
+    if manifest.index is not None and (manifest.index.stratum or manifest.index.weight):
+        rows.append(chips[["stratum", "weight"]].to_numpy().tolist())
     return sha256_of([STORE_VERSION, manifest.roles, repr(pixels), rows])  # repr keeps nan
 
-# %% ../nbs/13_store.ipynb #609ed819
+# %% ../nbs/13_store.ipynb #26b866b1
 def usable_chips(
     manifest: Manifest,
 ) -> pd.DataFrame:  # of `list_chips`
@@ -221,7 +223,7 @@ def usable_chips(
         print(f"{manifest.name}: of {len(chips)} chips {', '.join(told)}", file=sys.stderr)
     return chips[keep].reset_index(drop=True)
 
-# %% ../nbs/13_store.ipynb #6cd1d719
+# %% ../nbs/13_store.ipynb #b3035537
 @dataclass(frozen=True)
 class Plan:
     "What a store will hold."
@@ -257,7 +259,7 @@ def make_plan(
         size += pixel * sum(grid.height * grid.width for grid in grids)
     return Plan(ratio, dtypes, size)
 
-# %% ../nbs/13_store.ipynb #2a3b304b
+# %% ../nbs/13_store.ipynb #55ae2b1f
 def read_headers(manifest: Manifest, row: dict) -> dict[str, tuple[Grid, str]]:
     "Read the headers of a chip's good files; bad ones are named when they are read."
     found = {}
@@ -298,7 +300,7 @@ def stored_dtype(source: Grid, dtype: str, target: Grid) -> str:
     warped = located and pixel_shift(source, target) is None
     return dtype if dtype.startswith(("int", "uint")) and not warped else "float32"
 
-# %% ../nbs/13_store.ipynb #6f63f4e4
+# %% ../nbs/13_store.ipynb #35984354
 def prepare(
     manifest: Manifest,
     *,
@@ -328,7 +330,7 @@ def prepare(
             write_store(manifest, plan, records, folder, key)
     return open_store(folder, manifest)
 
-# %% ../nbs/13_store.ipynb #bc6af7bd
+# %% ../nbs/13_store.ipynb #43ae2eae
 BYTES_A_SECOND = (
     40e6  # of a store, by one core: measured at 30 ms for a chip of 384 px with a warp
 )
@@ -349,7 +351,7 @@ def announce(
         size = f"{plan.size / 1e6:,.0f} MB in {folder}"
         print(f"preparing {manifest.name}: {chips} chips, {size}, about {seconds} s")
 
-# %% ../nbs/13_store.ipynb #b0a1b31d
+# %% ../nbs/13_store.ipynb #adb8d627
 def write_store(
     manifest: Manifest, plan: Plan, records: Iterable[ChipRecord], folder: Path, key: str
 ) -> None:
@@ -387,7 +389,7 @@ def write_store(
             "free some space, or set ASM_DATA to another disk"
         ) from None
 
-# %% ../nbs/13_store.ipynb #4fb95fd7
+# %% ../nbs/13_store.ipynb #0c92aa00
 def write_chip(
     manifest: Manifest, plan: Plan, record: ChipRecord, files: dict[str, BinaryIO]
 ) -> None:
@@ -411,7 +413,7 @@ def tell_problems(manifest: Manifest, problems: list[Problem]) -> str:
         f"`exclude` in {manifest.path}; `asm-mapping check` tells all"
     )
 
-# %% ../nbs/13_store.ipynb #99f64000
+# %% ../nbs/13_store.ipynb #cc1fe24d
 def store_duplicates(
     store: Store,
 ) -> list[tuple[str, str, float]]:  # chip, other chip, correlation
