@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
@@ -172,7 +172,8 @@ def save_artefact(
     "Write weights and card, whole."
     card = card.model_copy(update={"weights_sha256": weights_hash(model)})
     with whole_folder(Path(folder)) as partial:
-        save_file(tensors_of(model), partial / "weights.safetensors")
+        # not save_file: its file is the owner's alone, whatever the umask says
+        (partial / "weights.safetensors").write_bytes(save(tensors_of(model)))
         write_json(partial / "card.json", card.model_dump())
     return card
 

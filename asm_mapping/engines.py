@@ -57,7 +57,6 @@ from asm_mapping.fusion import (
     EarlyFusion,
     LateFusion,
     Merge,
-    SensorTwice,
     SingleSensor,
     level_shares,
 )
@@ -298,8 +297,6 @@ def lean(
     split: bool = True,  # let convolutions do the enlarging
 ) -> nn.Module:  # takes images, then masks if given
     "Bring a network into the form that is exported; what it computes stays the same."
-    if isinstance(network, SensorTwice):
-        raise UserError("a capacity control answers a question; it maps with eager alone")
     forms = {
         SingleSensor: LeanSingle,
         EarlyFusion: LeanEarly,
@@ -439,14 +436,13 @@ def onnx_graph(
 def openvino_model(
     network: nn.Module, architecture: Architecture, px: int, whole: bool
 ) -> Any:  # openvino.Model
-    "Convert a network."
+    "Convert a network, traced on a small window."
     import openvino
 
+    small = example_inputs(architecture, 2 ** (DEPTH + 1) * architecture.ratio, whole)
     with quiet():
-        example = tuple(example_inputs(architecture, px, whole))
-        return reshaped(
-            openvino.convert_model(lean(network), example_input=example), architecture, px
-        )
+        model = openvino.convert_model(lean(network), example_input=tuple(small))
+    return reshaped(model, architecture, px)
 
 
 def reshaped(model: Any, architecture: Architecture, px: int) -> Any:
@@ -518,17 +514,28 @@ def load_int8_card(
     return card
 
 # %% ../nbs/40_engines.ipynb #eaf3d1a6
+KEEP_ONES = ("AvgPool", "Gather", "Unsqueeze")  # operations that make ones of ones
+
+# %% ../nbs/40_engines.ipynb #2426fb4e
 def without_masks(
     model: Any,  # openvino.Model with masks as its last inputs; changed in place
     roles: Sequence[str],
 ) -> Any:
-    "Fix the masks to one; compiling folds them away."
+    "Fix the masks to one, and drop what multiplies by them."
     from openvino import opset13
 
     for mask in model.get_parameters()[len(roles) :]:
-        ones = opset13.constant(np.ones(mask.output(0).shape, np.float32))
+        ones = opset13.constant(np.ones(list(mask.output(0).shape), np.float32))
         mask.output(0).replace(ones.output(0))
         model.remove_parameter(mask)
+        waiting = [ones]
+        while waiting:
+            for reached in waiting.pop().output(0).get_target_inputs():
+                node = reached.get_node()
+                if node.get_type_name() in KEEP_ONES:
+                    waiting.append(node)
+                elif node.get_type_name() == "Multiply":
+                    node.output(0).replace(node.input_value(1 - reached.get_index()))
     model.validate_nodes_and_infer_types()
     return model
 
@@ -546,7 +553,7 @@ def int8_graph(
         model = without_masks(model, architecture.roles)
     return openvino_graph(model, threads)
 
-# %% ../nbs/40_engines.ipynb #525b83ed
+# %% ../nbs/40_engines.ipynb #5b949bb8
 NEEDS = {  # engine: modules, extra
     "eager": ((), ""),
     "onnx": (("onnx", "onnxruntime"), "onnx"),
@@ -577,7 +584,7 @@ def installed_engines(
     "Name the engines that can be tried here."
     return tuple(name for name in ENGINES if not why_not(model, name))
 
-# %% ../nbs/40_engines.ipynb #5b949bb8
+# %% ../nbs/40_engines.ipynb #33958e23
 def compiler(
     model: Path,
     name: str,
@@ -602,7 +609,7 @@ def compiler(
 
     return from_file
 
-# %% ../nbs/40_engines.ipynb #33958e23
+# %% ../nbs/40_engines.ipynb #669532e4
 def cores() -> int:
     "Count physical cores."
     return psutil.cpu_count(logical=False) or 1
@@ -636,7 +643,7 @@ def open_engine(
             f"engine {name} cannot run {model} ({first_line(error)}): choose another engine"
         ) from error
 
-# %% ../nbs/40_engines.ipynb #8c0c0396
+# %% ../nbs/40_engines.ipynb #37b42848
 def as_window(
     batch: Mapping[str, Tensor],  # of one chip, as the loaders make it
     roles: Sequence[str],
@@ -674,13 +681,12 @@ def quantised_model(
         return nncf.quantize(
             model,
             data,
-            preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             subset_size=len(windows),
-            ignored_scope=nncf.IgnoredScope(types=["Multiply"], validate=False),
+            ignored_scope=nncf.IgnoredScope(types=["Multiply", "AvgPool"], validate=False),
         )
 
-# %% ../nbs/40_engines.ipynb #709f59d7
+# %% ../nbs/40_engines.ipynb #e86239fe
 class ChipNetwork(nn.Module):
     "An engine that takes batches of chips of any size, as a network does."
 
@@ -708,7 +714,7 @@ class ChipNetwork(nn.Module):
             results.append(torch.from_numpy(logits)[:, None, :height, :width])
         return torch.cat(results)
 
-# %% ../nbs/40_engines.ipynb #95670cd2
+# %% ../nbs/40_engines.ipynb #fb954782
 @dataclass(frozen=True)
 class Finished:
     "A finished run with its data."
@@ -747,7 +753,7 @@ def open_finished(
     parts = {str(part): list(rows.index) for part, rows in table.groupby("part")}
     return Finished(run, network, card, store, parts)
 
-# %% ../nbs/40_engines.ipynb #bd4aaccd
+# %% ../nbs/40_engines.ipynb #a8318e33
 def calibration_windows(
     finished: Finished,
     chips: int,  # at most
@@ -793,7 +799,7 @@ def compare_on_validation(
     same = float(np.concatenate(equal).mean())
     return {"f1": f1, "f1_int8": f1_int8, "loss": f1 - f1_int8, "class_agreement": same}
 
-# %% ../nbs/40_engines.ipynb #60a4cd0a
+# %% ../nbs/40_engines.ipynb #52c83285
 def quantise(
     run: Path,  # finished run folder
     *,
@@ -822,7 +828,7 @@ def quantise(
         )
     return write_int8(finished, model, windows[0], scores, len(windows))
 
-# %% ../nbs/40_engines.ipynb #52c83285
+# %% ../nbs/40_engines.ipynb #4037ac7f
 def write_int8(
     finished: Finished, model: Any, window: Window, scores: dict, chips: int
 ) -> dict:  # the card
@@ -847,7 +853,7 @@ def write_int8(
         write_json(partial / "card.json", card)
     return card
 
-# %% ../nbs/40_engines.ipynb #c17d902a
+# %% ../nbs/40_engines.ipynb #669a8a84
 def probe_window(
     model: Path,  # the run's model folder
     px: int,
@@ -883,7 +889,7 @@ def half_valid(window: Window) -> dict[str, NDArray]:
             array[..., side:, :] = 0
     return hidden
 
-# %% ../nbs/40_engines.ipynb #7469d65f
+# %% ../nbs/40_engines.ipynb #bd1fe9ea
 def probe(
     models: Sequence[Path],
     name: str,  # one of ENGINES
@@ -918,7 +924,7 @@ def main() -> None:
         sys.exit(str(error))
     np.savez(out, seconds=np.float64(taken), **logits)
 
-# %% ../nbs/40_engines.ipynb #5c3267a3
+# %% ../nbs/40_engines.ipynb #bf649cde
 BOUNDS = {  # engine: largest, mean difference of probability; least share of equal classes
     "eager": (0.0, 0.0, 1.0),
     "onnx": (0.0025, 0.0025, 0.0),
@@ -956,7 +962,7 @@ def disagreement(name: str, gaps: Mapping[str, float]) -> str:
         return f"{gaps['same']:.1%} of classes agree, fewer than {same:.1%}"
     return ""
 
-# %% ../nbs/40_engines.ipynb #ec348ada
+# %% ../nbs/40_engines.ipynb #49836d39
 @dataclass(frozen=True)
 class Choice:
     "The engine to take, and how the others did."
@@ -998,7 +1004,7 @@ def pick_engine(
     usable = table[table["why_not"] == ""].set_index("engine")
     return Choice(str(usable["mpx_per_second"].idxmax()), table)
 
-# %% ../nbs/40_engines.ipynb #49836d39
+# %% ../nbs/40_engines.ipynb #0561eeae
 def probe_apart(
     asked: dict,  # as main takes it
     patience: float,  # seconds

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['LEVELS', 'NO_DATA', 'IDENTITY', 'BLOCK', 'PIECE', 'SITE', 'Write', 'ARROW', 'WRITERS', 'BATCH', 'SourceMap',
            'read_level', 'look_at', 'open_map', 'block_windows', 'read_blocks', 'check_values', 'no_pieces', 'outlines',
-           'block_pieces', 'touching', 'close_sites', 'sites_in_pieces', 'join_pieces', 'areas_ha', 'pixel_area_ha',
-           'fill_holes', 'must_wait', 'Rules', 'whole_sites', 'describe_sites', 'geopackage', 'geoparquet',
-           'in_degrees', 'geojson', 'open_output', 'Summary', 'map_to_sites', 'read_sites', 'show_sites']
+           'block_pieces', 'touching', 'close_sites', 'sites_in_pieces', 'drop_straight', 'join_pieces', 'areas_ha',
+           'pixel_area_ha', 'fill_holes', 'outline_boxes', 'must_wait', 'Rules', 'whole_sites', 'describe_sites',
+           'geopackage', 'geoparquet', 'in_degrees', 'geojson', 'open_output', 'Summary', 'map_to_sites', 'read_sites',
+           'show_sites']
 
 # %% ../nbs/42_polygons.ipynb #75fe860c
 import json
@@ -286,6 +287,22 @@ def sites_in_pieces(
             yield whole, still, end if end < height else np.inf
 
 # %% ../nbs/42_polygons.ipynb #12b33e91
+def drop_straight(
+    shape: NDArray[np.object_],  # normalised polygons along pixel edges
+) -> NDArray[np.object_]:
+    "Take corners off where the outline goes straight on; a ring's first one is never such."
+    rings, owner = shapely.get_rings(shape, return_index=True)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    way = np.sign(np.diff(points, axis=0))
+    bend = np.ones(len(points), bool)
+    bend[1:-1] = (way[1:] != way[:-1]).any(axis=1)
+    bend[1:] |= ring[1:] != ring[:-1]
+    bend[:-1] |= ring[1:] != ring[:-1]
+    return shapely.polygons(
+        shapely.linearrings(points[bend], indices=ring[bend]), indices=owner
+    )
+
+
 def join_pieces(
     pieces: pd.DataFrame,  # of closed sites
     first: int,  # number of the first site
@@ -298,8 +315,9 @@ def join_pieces(
     many = np.flatnonzero(count > 1)
     for i in many:
         joined[i] = shapely.union_all(shape[start[i] : start[i] + count[i]])
-    joined[many] = shapely.simplify(shapely.normalize(joined[many]), 0)  # from a true corner
-    joined = shapely.normalize(joined)
+    if len(many):
+        joined[many] = drop_straight(shapely.normalize(joined[many]))
+    joined = shapely.normalize(joined)  # the same corner first, whatever the blocks
     rules = {"pixels": "sum", "total": "sum", "highest": "max", "last": "max"}
     sites = pieces.groupby("site", as_index=False).agg(rules).assign(geometry=joined)
     sites = sites.sort_values("last", ignore_index=True)
@@ -359,6 +377,23 @@ def fill_holes(
     return sites.assign(geometry=filled, **sums).drop(index=sites.index[np.unique(within)])
 
 # %% ../nbs/42_polygons.ipynb #8246da9b
+def outline_boxes(
+    shape: NDArray[np.object_],  # polygons
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:  # (box, 4): west, north, east, south; owner
+    "Cover outlines with boxes, one for every 16 corners, so that long ones are told closely."
+    rings, owner = shapely.get_rings(shape, return_index=True)
+    corners, ring = shapely.get_coordinates(rings, return_index=True)
+    number = np.arange(len(ring)) - np.searchsorted(ring, ring)  # along its ring
+    start = np.flatnonzero(number % 16 == 0)
+    after = np.append(corners[1:], corners[-1:], axis=0)  # an edge reaches to the next corner
+    after[:-1][ring[1:] != ring[:-1]] = corners[:-1][ring[1:] != ring[:-1]]
+    if not len(start):
+        return np.empty((0, 4)), owner
+    low = np.minimum.reduceat(np.minimum(corners, after), start, axis=0)
+    high = np.maximum.reduceat(np.maximum(corners, after), start, axis=0)
+    return np.concatenate([low, high], axis=1), owner[ring[start]]
+
+
 def must_wait(
     sites: pd.DataFrame,  # closed
     pieces: pd.DataFrame,  # of open sites
@@ -370,9 +405,11 @@ def must_wait(
     shape = np.concatenate([sites["geometry"], pieces["geometry"]])
     unfinished = np.ones(len(shape), bool)
     unfinished[:number] = shapely.bounds(shape[:number])[:, 3] + reach >= next_row
-    tree = shapely.STRtree(shape[:number])
-    pairs = tree.query(shape, predicate="dwithin", distance=reach)
-    graph = coo_array((np.ones(pairs.shape[1], bool), pairs), shape=(len(shape),) * 2)
+    boxes, owner = outline_boxes(shape)
+    wider = boxes + np.array([-reach, -reach, reach, reach])
+    pairs = shapely.STRtree(shapely.box(*boxes.T)).query(shapely.box(*wider.T))
+    links = owner[pairs]
+    graph = coo_array((np.ones(links.shape[1], bool), links), shape=(len(shape),) * 2)
     part = connected_components(graph, directed=False)[1]
     return np.isin(part, part[unfinished])[:number]
 
@@ -520,7 +557,7 @@ def in_degrees(sites: GeoDataFrame) -> NDArray[np.object_]:  # as RFC 7946 wants
     way = way_to_degrees(sites.crs.to_wkt())
     shape = shapely.transform(
         sites.geometry.to_numpy(),
-        lambda points: np.stack(way.transform(*points.T), axis=1).round(7),
+        lambda points: np.stack(way.transform(*points.T), axis=1).round(8),
     )
     west, _, east, _ = shapely.bounds(shape).T
     over = east - west > 180

@@ -1205,7 +1205,8 @@ def read_seen(folder: Path) -> pd.DataFrame:
     try:
         return geopandas.read_parquet(path)
     except (OSError, ValueError) as error:
+        why = str(error).partition("\n")[0]
         raise UserError(
-            f"{path} cannot be read ({error}): without it nobody knows which chips the model "
+            f"{path} cannot be read ({why}): without it nobody knows which chips the model "
             "has seen; train the run again"
         ) from None
