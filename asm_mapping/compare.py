@@ -452,12 +452,13 @@ def stand_in_runs(
     name = f"_compare-{Path(dataset).stem}"  # the underscore: no run that counts
     folder = runs_root() / name
     shutil.rmtree(folder, ignore_errors=True)
-    given = {"dataset": dataset, "root": root, "name": name, "folds": folds}
+    given = {"dataset": dataset, "root": root, "folds": folds}
     given |= {"steps": 12, "rounds": 3, "chip_px": 64, "batch_size": 4, "threads": 1}
     given |= {"encoder": "tu-mobilenetv3_small_050", "decoder_channels": "32,24,16,16,8"}
     for fold in range(folds):
         for arm in sorted(arms, key=lambda arm: arm not in ("sar", "optical")):
             settings = make_settings(modality=arm, fold=str(fold), **given)
+            settings = settings.model_copy(update={"name": name})  # one that no person may give
             run = open_run(settings, folder / arm / f"fold-{fold}")
             fitted = fit(run)
             finish_run(run, fitted, score_run(run, fitted))

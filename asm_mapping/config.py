@@ -38,7 +38,7 @@ def one_line(text: str) -> str:
 
 def folder_name(text: str) -> str:
     "Refuse what cannot name a folder everywhere."
-    if not re.fullmatch(r"\w[\w.-]*", text) or len(text.encode()) > 80:
+    if not re.fullmatch(r"[^\W_][\w.-]*", text) or len(text.encode()) > 80:
         raise ValueError("must be a name of letters, digits, '.', '_' and '-', not too long")
     return text
 
