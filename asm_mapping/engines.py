@@ -643,7 +643,7 @@ def open_engine(
             f"engine {name} cannot run {model} ({first_line(error)}): choose another engine"
         ) from error
 
-# %% ../nbs/40_engines.ipynb #37b42848
+# %% ../nbs/40_engines.ipynb #60566ced
 def as_window(
     batch: Mapping[str, Tensor],  # of one chip, as the loaders make it
     roles: Sequence[str],
@@ -686,7 +686,7 @@ def quantised_model(
             ignored_scope=nncf.IgnoredScope(types=["Multiply", "AvgPool"], validate=False),
         )
 
-# %% ../nbs/40_engines.ipynb #e86239fe
+# %% ../nbs/40_engines.ipynb #95670cd2
 class ChipNetwork(nn.Module):
     "An engine that takes batches of chips of any size, as a network does."
 
@@ -714,7 +714,7 @@ class ChipNetwork(nn.Module):
             results.append(torch.from_numpy(logits)[:, None, :height, :width])
         return torch.cat(results)
 
-# %% ../nbs/40_engines.ipynb #fb954782
+# %% ../nbs/40_engines.ipynb #bd4aaccd
 @dataclass(frozen=True)
 class Finished:
     "A finished run with its data."
@@ -753,7 +753,7 @@ def open_finished(
     parts = {str(part): list(rows.index) for part, rows in table.groupby("part")}
     return Finished(run, network, card, store, parts)
 
-# %% ../nbs/40_engines.ipynb #a8318e33
+# %% ../nbs/40_engines.ipynb #52c83285
 def calibration_windows(
     finished: Finished,
     chips: int,  # at most
@@ -799,7 +799,7 @@ def compare_on_validation(
     same = float(np.concatenate(equal).mean())
     return {"f1": f1, "f1_int8": f1_int8, "loss": f1 - f1_int8, "class_agreement": same}
 
-# %% ../nbs/40_engines.ipynb #52c83285
+# %% ../nbs/40_engines.ipynb #c17d902a
 def quantise(
     run: Path,  # finished run folder
     *,
@@ -828,7 +828,7 @@ def quantise(
         )
     return write_int8(finished, model, windows[0], scores, len(windows))
 
-# %% ../nbs/40_engines.ipynb #4037ac7f
+# %% ../nbs/40_engines.ipynb #669a8a84
 def write_int8(
     finished: Finished, model: Any, window: Window, scores: dict, chips: int
 ) -> dict:  # the card
@@ -853,7 +853,7 @@ def write_int8(
         write_json(partial / "card.json", card)
     return card
 
-# %% ../nbs/40_engines.ipynb #669a8a84
+# %% ../nbs/40_engines.ipynb #bd1fe9ea
 def probe_window(
     model: Path,  # the run's model folder
     px: int,
@@ -889,7 +889,7 @@ def half_valid(window: Window) -> dict[str, NDArray]:
             array[..., side:, :] = 0
     return hidden
 
-# %% ../nbs/40_engines.ipynb #bd1fe9ea
+# %% ../nbs/40_engines.ipynb #bf649cde
 def probe(
     models: Sequence[Path],
     name: str,  # one of ENGINES
@@ -924,7 +924,7 @@ def main() -> None:
         sys.exit(str(error))
     np.savez(out, seconds=np.float64(taken), **logits)
 
-# %% ../nbs/40_engines.ipynb #bf649cde
+# %% ../nbs/40_engines.ipynb #49836d39
 BOUNDS = {  # engine: largest, mean difference of probability; least share of equal classes
     "eager": (0.0, 0.0, 1.0),
     "onnx": (0.0025, 0.0025, 0.0),
@@ -962,7 +962,7 @@ def disagreement(name: str, gaps: Mapping[str, float]) -> str:
         return f"{gaps['same']:.1%} of classes agree, fewer than {same:.1%}"
     return ""
 
-# %% ../nbs/40_engines.ipynb #49836d39
+# %% ../nbs/40_engines.ipynb #7db2aef4
 @dataclass(frozen=True)
 class Choice:
     "The engine to take, and how the others did."
@@ -1004,7 +1004,7 @@ def pick_engine(
     usable = table[table["why_not"] == ""].set_index("engine")
     return Choice(str(usable["mpx_per_second"].idxmax()), table)
 
-# %% ../nbs/40_engines.ipynb #0561eeae
+# %% ../nbs/40_engines.ipynb #fb1489af
 def probe_apart(
     asked: dict,  # as main takes it
     patience: float,  # seconds

@@ -413,7 +413,7 @@ def must_wait(
     part = connected_components(graph, directed=False)[1]
     return np.isin(part, part[unfinished])[:number]
 
-# %% ../nbs/42_polygons.ipynb #9b8d4b68
+# %% ../nbs/42_polygons.ipynb #383d9dfa
 @dataclass(frozen=True)
 class Rules:
     "Which sites are kept, and how they are drawn."
@@ -459,7 +459,7 @@ def whole_sites(
             sites, waiting = waiting[~wait].reset_index(drop=True), waiting[wait]
         yield sites
 
-# %% ../nbs/42_polygons.ipynb #0c5ba815
+# %% ../nbs/42_polygons.ipynb #eb801262
 SITE = {"id": "int64", "area_ha": "float64", "pixels": "int64", "mean_probability": "float64",
         "max_probability": "float64", "longitude": "float64", "latitude": "float64",
         "threshold": "float64", **dict.fromkeys(IDENTITY, "str")}  # fmt: skip
@@ -502,7 +502,7 @@ def describe_sites(
         frame.astype(SITE), geometry=shapely.orient_polygons(placed), crs=grid.crs
     )
 
-# %% ../nbs/42_polygons.ipynb #8081e9cf
+# %% ../nbs/42_polygons.ipynb #a5c8431c
 Write = Callable[[GeoDataFrame], None]  # adds a batch of sites to a file
 
 
@@ -524,7 +524,7 @@ def geopackage(path: Path) -> Iterator[Write]:
     finally:
         path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
 
-# %% ../nbs/42_polygons.ipynb #4b5af84e
+# %% ../nbs/42_polygons.ipynb #61571b99
 ARROW = {"int64": pa.int64(), "float64": pa.float64(), "str": pa.string()}
 
 
@@ -551,7 +551,7 @@ def geoparquet(path: Path) -> Iterator[Write]:
 
         yield write
 
-# %% ../nbs/42_polygons.ipynb #00cfb1b5
+# %% ../nbs/42_polygons.ipynb #28238cf7
 def in_degrees(sites: GeoDataFrame) -> NDArray[np.object_]:  # as RFC 7946 wants them
     "Bring sites to longitude and latitude."
     way = way_to_degrees(sites.crs.to_wkt())
@@ -594,7 +594,7 @@ def geojson(path: Path) -> Iterator[Write]:
         yield write
         file.write("\n]}\n")
 
-# %% ../nbs/42_polygons.ipynb #6f39ed51
+# %% ../nbs/42_polygons.ipynb #da8ecea7
 WRITERS = {".gpkg": geopackage, ".parquet": geoparquet, ".geojson": geojson}
 
 
@@ -615,7 +615,7 @@ def open_output(
             "or choose another folder"
         ) from error
 
-# %% ../nbs/42_polygons.ipynb #59d0dea5
+# %% ../nbs/42_polygons.ipynb #0aaf0dd8
 BATCH = 20_000  # sites held before they are written
 
 
@@ -643,7 +643,7 @@ class Summary:
         ) if count]  # fmt: skip
         return "; ".join(told)
 
-# %% ../nbs/42_polygons.ipynb #ea224c0c
+# %% ../nbs/42_polygons.ipynb #00d4ff06
 def map_to_sites(
     map_path: Path,  # MAP.tif of asm-mapping predict
     out: Path,  # .gpkg, .parquet or .geojson; replaced if it exists
@@ -672,7 +672,7 @@ def map_to_sites(
         Path(out), tally["sites"], float(tally["area_ha"]), **counts, threshold=known
     )
 
-# %% ../nbs/42_polygons.ipynb #c47d84bc
+# %% ../nbs/42_polygons.ipynb #6778ecfe
 def read_sites(
     path: Path,  # as map_to_sites wrote it
 ) -> GeoDataFrame:
@@ -684,7 +684,7 @@ def read_sites(
         raise unreadable(path, error) from None
     return found.sort_values("id", ignore_index=True) if "id" in found else found
 
-# %% ../nbs/42_polygons.ipynb #9b2073d7
+# %% ../nbs/42_polygons.ipynb #1576bc24
 def show_sites(
     map_path: Path,  # MAP.tif
     sites: GeoDataFrame,  # from read_sites
