@@ -221,6 +221,8 @@ def compare_all(
     manifest = open_dataset(dataset, common.get("root", ""))
     name = common.get("name") or manifest.name
     folds = folds or manifest.splits.folds
+    if folds < 2:
+        raise UserError(f"--folds {folds}: a comparison needs two test parts or more")
     paths = portable(manifest, common.get("root", ""))
     common = common | paths | {"name": name}
     planned = plan_runs(common, arms, folds, seeds)
@@ -232,7 +234,7 @@ def compare_all(
     execute(template("61_compare"), made, given)
     return made, failed
 
-
+# %% ../nbs/53_cli.ipynb #12328cae
 def tell_comparison(made: Path, failed: dict[str, str]) -> None:
     "Say what a comparison wrote and what to do next; losses end with status 3."
     name = made.parent.name
