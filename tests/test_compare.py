@@ -113,7 +113,8 @@ def test_a_failed_run_leaves_its_notebook_and_the_others_go_on(
     partial = folder.with_name("fold-1_partial")
     shutil.rmtree(cli.runs / "tiny/optical/fold-1")
     folder.rename(partial)
-    (partial / "metrics.json").unlink()
+    for name in ("metrics.json", "provenance.json"):  # as if it had been killed
+        (partial / name).unlink()
     (partial / "checkpoints").mkdir()
     (partial / "checkpoints/last.ckpt").write_text("a checkpoint that a bad disk spoiled")
     told = cli("compare", dataset, "--modalities", "sar,optical", *SMALL, status=3).text
