@@ -7,6 +7,7 @@ __all__ = ['read_window', 'read_labels', 'complete_', 'normalise_', 'measure_sta
            'TrainingBatches', 'WholeChips']
 
 # %% ../nbs/16_dataset.ipynb #938f25ee
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -134,6 +135,12 @@ def role_statistics(store: Store, numbers: Sequence[int], role: str) -> dict[str
     spread = power - mean.square()
     flat = spread <= 1e-12 * power  # a constant channel stays 0, whatever its rounding errors
     std = spread.clamp_min(0).sqrt().clamp_min(1e-6).where(~flat, 1.0)
+    for channel in flat.nonzero().ravel().tolist():
+        warnings.warn(
+            f"{role} {names[channel]} is {mean[channel]:g} in all training pixels: a dead "
+            "band, or the sensor's scale or unit is wrong",
+            stacklevel=3,
+        )
     return {"channels": [*names], "mean": mean.tolist(), "std": std.tolist()}
 
 # %% ../nbs/16_dataset.ipynb #7a5b8dfc

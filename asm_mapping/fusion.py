@@ -124,6 +124,9 @@ def encode_seen(
         return encoder(image)[1:]
     if not bool(seen.any()):
         return blank_levels(encoder, image)
+    deepest = [side >> len(encoder.out_channels) - 1 for side in image.shape[-2:]]
+    if int(seen.sum()) * deepest[0] * deepest[1] == 1:
+        return encoder(image)[1:]
     return [spread(feature, seen) for feature in encoder(image[seen])[1:]]
 
 
@@ -224,8 +227,7 @@ class LateFusion(nn.Module):
         optical, sar = self.levels(batch, "optical", size), self.levels(batch, "sar", size)
         sar = [(None, None)] * self.shift + sar
         merged = [m(*o, *s) for m, o, s in zip(self.merges, optical, sar, strict=True)]
-        image = pad_to(merged[0].new_empty(len(merged[0]), 0, *size), 2**DEPTH)  # for its size
-        return self.decoder([image, *merged], *size)
+        return self.decoder(merged, *size)
 
     def levels(
         self, batch: Mapping[str, Tensor], role: str, size: tuple[int, int]

@@ -331,7 +331,8 @@ def begin_on(folder: Path, store: Store) -> None:
     kept = {"sensor", "derived"}
     channels = {role: files.model_dump(include=kept) for role, files in roles.items()}
     now, path = plain({"data": store.key, "channels": channels}), folder / "provenance.json"
-    if path.exists() and read_json(path) != now:
+    before = read_json(path) if path.exists() else now
+    if any(before.get(key, value) != value for key, value in now.items()):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     write_json(path, now)
     for checkpoint in sorted(folder.glob("checkpoints/*.ckpt")):

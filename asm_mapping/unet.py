@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MODALITIES', 'CONTROLS', 'MERGES', 'DEPTH', 'roles_of', 'Architecture', 'check_architecture', 'check_encoder',
            'load_encoder', 'first_line', 'probe_levels', 'halves', 'Nothing', 'drop_unused', 'make_encoder',
-           'weights_loaded', 'count_parameters', 'pad_to', 'Decoder', 'UNet', 'reference_size']
+           'weights_loaded', 'count_parameters', 'pad_to', 'enlarging_weights', 'decode_block', 'Decoder', 'UNet',
+           'reference_size']
 
 # %% ../nbs/20_unet.ipynb #344d86fd
 import difflib
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
-from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder, UnetDecoderBlock
 from torch import Tensor, nn
 
 from .config import UserError
@@ -233,6 +234,34 @@ def pad_to(
     bottom, right = (-image.shape[-2] % stride, -image.shape[-1] % stride)
     return F.pad(image, (0, right, 0, bottom)) if bottom or right else image
 
+# %% ../nbs/20_unet.ipynb #a6dea932
+def enlarging_weights(
+    weight: Tensor,  # (out, in, 3, 3), of a convolution on pixels repeated 2 x 2
+) -> Tensor:  # (in, out, 4, 4), of a transposed convolution, stride 2, padding 1
+    "Sum the weights that meet the same pixel."
+    wide = F.pad(weight, (1, 1, 1, 1))
+    rows = wide[:, :, 1:] + wide[:, :, :-1]
+    return (rows[..., 1:] + rows[..., :-1]).transpose(0, 1).flip(-2, -1)
+
+# %% ../nbs/20_unet.ipynb #9bc53b9f
+def decode_block(
+    block: UnetDecoderBlock,  # smp's
+    deep: Tensor,  # (image, channel, row, column)
+    skip: Tensor | None,  # twice the size; some encoders' finest level has no channels
+) -> Tensor:  # twice the size of `deep`
+    "Run a block of smp's decoder, with the enlarging inside its first convolution."
+    if not isinstance(block.attention1.attention, nn.Identity):
+        return block(deep, 2 * deep.shape[-2], 2 * deep.shape[-1], skip)
+    joint, *after = block.conv1
+    channels = deep.shape[1]
+    weight = enlarging_weights(joint.weight[:, :channels])
+    image = F.conv_transpose2d(deep, weight, joint.bias, stride=2, padding=1)
+    if joint.in_channels > channels:
+        image = image + F.conv2d(skip, joint.weight[:, channels:], padding=1)
+    for layer in after:
+        image = layer(image)
+    return block.attention2(block.conv2(image))
+
 # %% ../nbs/20_unet.ipynb #0bdbf54d
 class Decoder(nn.Module):
     "From an encoder's levels to logits."
@@ -256,14 +285,17 @@ class Decoder(nn.Module):
 
     def forward(
         self,
-        features: list[Tensor],  # level i has stride 2 ** i; of level 0 only the size is used
+        features: list[Tensor],  # levels 1 to 5; level i has stride 2 ** i
         height: int,  # of the result, without padding
         width: int,
     ) -> Tensor:  # (image, 1, height, width)
         "Decode, and cut the padding off."
-        return self.head(self.body(features))[..., :height, :width]
+        image, skips = features[-1], [*features[-2::-1], None]
+        for block, skip in zip(self.body.blocks, skips, strict=True):
+            image = decode_block(block, image, skip)
+        return self.head(image)[..., :height, :width]
 
-
+# %% ../nbs/20_unet.ipynb #64d3cf31
 class UNet(nn.Module):
     "Encoder and decoder for one image tensor of any size."
 
@@ -275,7 +307,7 @@ class UNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         "Turn (image, channel, row, column) into logits (image, 1, row, column)."
-        return self.decoder(self.encoder(pad_to(image, 2**DEPTH)), *image.shape[-2:])
+        return self.decoder(self.encoder(pad_to(image, 2**DEPTH))[1:], *image.shape[-2:])
 
 # %% ../nbs/20_unet.ipynb #d7ac9831
 def reference_size(
