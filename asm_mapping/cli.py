@@ -280,7 +280,7 @@ def demo(
     from asm_mapping.report import render_report
     from asm_mapping.training import MODALITIES
 
-    common = {"preset": "quick", "steps": 100} | parse_pairs(p)
+    common = {"preset": "quick", "steps": 80} | parse_pairs(p)
     made, failed = compare_all("demo", ",".join(MODALITIES), folds, 1, jobs, common)
     index = render_report(["demo"])
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
