@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .config import UserError, project_root, runs_root, write_json
+from .config import UserError, keep_freed_memory, project_root, runs_root, write_json
 
 # %% ../nbs/53_cli.ipynb #478b3de4
 app = typer.Typer(
@@ -387,6 +387,7 @@ def predict(
     page: Annotated[bool, typer.Option(help="execute 62_map for the report")] = True,
 ) -> None:
     "Map whole scenes; a stopped map goes on where it was. Opens in QGIS in its place."
+    keep_freed_memory()
     from asm_mapping.predict import make_map_settings
     from asm_mapping.predict import predict as make_map
 

@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['ODD', 'Phrase', 'Name', 'UserError', 'one_line', 'folder_name', 'findings', 'project_root', 'data_root', 'runs_root',
            'watched_from_outside', 'shared_data', 'inside', 'whole_file', 'whole_folder', 'write_json', 'plain',
-           'Record', 'read_json', 'sha256_of_file', 'sha256_of', 'only_one']
+           'Record', 'read_json', 'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'only_one']
 
 # %% ../nbs/00_config.ipynb #7b4033b5
+import ctypes
 import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -199,6 +201,16 @@ def read_json(path: Path) -> Record:
     if not isinstance(found, Record):
         raise UserError(f"{path} is not valid JSON: an object {{...}} was expected")
     return found
+
+# %% ../nbs/00_config.ipynb #2fa9520e
+def keep_freed_memory() -> None:
+    "Let this process use freed memory again instead of giving it back (glibc's mallopt)."
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    trim, mmap, arenas = -1, -3, -8  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX
+    for name, value in ((trim, 2**31 - 1), (mmap, 2**25), (arenas, 1)) if mallopt else ():
+        mallopt(name, value)
 
 # %% ../nbs/00_config.ipynb #93c6c090
 def sha256_of_file(path: Path) -> str:  # 64 hexadecimal digits

@@ -32,9 +32,9 @@ from asm_mapping.sensors import (
     LINEAR,
     REFLECTANCE,
     Sensor,
-    add_derived,
     channel_ranges,
     db_to_linear,
+    derived_channels,
     linear_to_db,
 )
 from .store import Store
@@ -80,7 +80,10 @@ def complete_(
     "Fill the derived channels and clip all to their physical range, in place."
     bands = len(sensor.bands)
     for chip in channels if derived else ():  # one at a time stays in the processor's cache
-        chip[bands:] = add_derived(chip[:bands], sensor, derived)[bands:]
+        for channel, values in zip(
+            chip[bands:], derived_channels(chip[:bands], sensor, derived), strict=True
+        ):
+            channel.copy_(values)
     for channel, (low, high) in enumerate(channel_ranges(sensor, derived)):
         if (low, high) != (-torch.inf, torch.inf):
             channels[:, channel].clamp_(low, high)

@@ -6,7 +6,7 @@
 __all__ = ['MASKED', 'ENGINES', 'Window', 'LOSS', 'INT8_FILES', 'NEEDS', 'BOUNDS', 'folded', 'SplitBlock', 'PlainBlock',
            'LeanDecoder', 'LeanUNet', 'weighed', 'LeanMerge', 'LeanSingle', 'LeanEarly', 'enlarged', 'LeanLate',
            'LeanDecision', 'lean', 'Engine', 'everywhere', 'inputs_of', 'Graphs', 'eager_work', 'example_inputs',
-           'quiet', 'onnx_graph', 'openvino_model', 'reshaped', 'openvino_graph', 'Int8Card', 'load_int8_card',
+           'quiet', 'onnx_graph', 'openvino_model', 'of_any_size', 'openvino_graph', 'Int8Card', 'load_int8_card',
            'without_masks', 'int8_graph', 'why_not', 'installed_engines', 'compiler', 'cores', 'open_engine',
            'as_window', 'quantised_model', 'ChipNetwork', 'Finished', 'open_finished', 'calibration_windows',
            'compare_on_validation', 'quantise', 'write_int8', 'probe_window', 'half_valid', 'probe', 'main',
@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -308,13 +309,12 @@ Window = Mapping[str, NDArray]  # role: (1, channel, row, column) float32; role_
 
 @dataclass(frozen=True)
 class Engine:
-    "A network that is ready to run on windows of one size."
+    "A network that is ready to run on windows of any size."
 
     name: str  # one of ENGINES
-    px: int  # side of a window on the reference grid
     work: Callable[[Window], NDArray[np.float32]]  # safe in threads
 
-    def run(self, window: Window) -> NDArray[np.float32]:  # (1, px, px)
+    def run(self, window: Window) -> NDArray[np.float32]:  # (1, row, column)
         "Give logits; what a sensor holds where it is not valid does not matter."
         return self.work(window)
 
@@ -389,10 +389,10 @@ def eager_work(
 # %% ../nbs/40_engines.ipynb #fe385790
 def example_inputs(
     architecture: Architecture,
-    px: int,  # side on the reference grid
     whole: bool = True,  # without masks
 ) -> list[Tensor]:
-    "Make inputs of the right shapes."
+    "Make inputs for tracing."
+    px = 2 ** (DEPTH + 1) * architecture.ratio
     sides = {"optical": px, "sar": px // architecture.ratio}
     images = [
         torch.zeros(1, architecture.channels(r), sides[r], sides[r]) for r in architecture.roles
@@ -411,61 +411,73 @@ def quiet() -> Iterator[None]:
 
 
 def onnx_graph(
-    network: nn.Module, architecture: Architecture, px: int, threads: int, whole: bool
+    network: nn.Module, architecture: Architecture, threads: int, whole: bool
 ) -> Callable[[list[NDArray]], NDArray]:
     "Compile a network with ONNX Runtime."
     import onnxruntime
 
     buffer = BytesIO()
-    example = tuple(example_inputs(architecture, px, whole))
+    example = tuple(example_inputs(architecture, whole))
+    names = [f"input_{number}" for number in range(len(example))]
+    free = {name: {2: f"rows of {name}", 3: f"columns of {name}"} for name in names}
     with quiet():
-        torch.onnx.export(lean(network, split=False), example, buffer, dynamo=False)
+        torch.onnx.export(
+            lean(network, split=False), example, buffer,
+            input_names=names, dynamic_axes=free, dynamo=False,
+        )  # fmt: skip
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(
         buffer.getvalue(), options, providers=["CPUExecutionProvider"]
     )
-    names = [given.name for given in session.get_inputs()]
     return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))[0]
 
 # %% ../nbs/40_engines.ipynb #4ec49647
 def openvino_model(
-    network: nn.Module, architecture: Architecture, px: int, whole: bool
-) -> Any:  # openvino.Model
+    network: nn.Module, architecture: Architecture, whole: bool
+) -> Any:  # openvino.Model, for windows of any size
     "Convert a network, traced on a small window."
     import openvino
 
-    small = example_inputs(architecture, 2 ** (DEPTH + 1) * architecture.ratio, whole)
     with quiet():
-        model = openvino.convert_model(lean(network), example_input=tuple(small))
-    return reshaped(model, architecture, px)
+        small = tuple(example_inputs(architecture, whole))
+        return of_any_size(openvino.convert_model(lean(network), example_input=small))
 
 
-def reshaped(model: Any, architecture: Architecture, px: int) -> Any:
-    "Fix a model's inputs to windows of `px`, in place."
-    whole = len(model.inputs) == len(architecture.roles)
-    shapes = [list(given.shape) for given in example_inputs(architecture, px, whole)]
-    model.reshape(dict(enumerate(shapes)))
+def of_any_size(model: Any) -> Any:
+    "Free the sides of a model's inputs, in place."
+    channels = [given.partial_shape[1] for given in model.inputs]
+    model.reshape({number: [1, c, -1, -1] for number, c in enumerate(channels)})
     return model
 
-
+# %% ../nbs/40_engines.ipynb #61c0daef
 def openvino_graph(model: Any, threads: int) -> Callable[[list[NDArray]], NDArray]:
     "Compile a converted model."
     import openvino
 
+    core, compiled, lock = openvino.Core(), {}, threading.Lock()
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": "f32",
         "ENABLE_CPU_PINNING": False,
     }
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
     mine = threading.local()  # a request serves one thread
 
+    def fitting(sizes: tuple) -> Any:  # openvino.CompiledModel
+        with lock:
+            if sizes not in compiled:
+                fixed = model.clone()
+                fixed.reshape(dict(enumerate(map(list, sizes))))
+                compiled[sizes] = core.compile_model(fixed, "CPU", settings)
+            return compiled[sizes]
+
     def run(inputs: list[NDArray]) -> NDArray:
-        if not hasattr(mine, "request"):
-            mine.request = compiled.create_infer_request()
-        return mine.request.infer(inputs, share_inputs=True)[compiled.output(0)]
+        requests = mine.__dict__.setdefault("requests", {})
+        sizes = tuple(given.shape for given in inputs)
+        if sizes not in requests:
+            requests[sizes] = fitting(sizes).create_infer_request()
+        return requests[sizes].infer(inputs, share_inputs=True)[0]
 
     return run
 
@@ -510,18 +522,19 @@ def load_int8_card(
     return card
 
 # %% ../nbs/40_engines.ipynb #eaf3d1a6
-KEEP_ONES = ("AvgPool", "Gather", "Unsqueeze")  # operations that make ones of ones
+FLOAT = ["Multiply", "AvgPool", "Interpolate"]  # operations that stay in float
+KEEP_ONES = ("AvgPool", "Gather", "Unsqueeze", "Interpolate", "Greater")  # ones, or true
 
 # %% ../nbs/40_engines.ipynb #2426fb4e
 def without_masks(
     model: Any,  # openvino.Model with masks as its last inputs; changed in place
     roles: Sequence[str],
 ) -> Any:
-    "Fix the masks to one, and drop what multiplies by them."
+    "Fix the masks to one, and drop what multiplies or chooses by them."
     from openvino import opset13
 
     for mask in model.get_parameters()[len(roles) :]:
-        ones = opset13.constant(np.ones(list(mask.output(0).shape), np.float32))
+        ones = opset13.constant(np.ones((1, 1, 2**DEPTH, 2**DEPTH), np.float32))
         mask.output(0).replace(ones.output(0))
         model.remove_parameter(mask)
         waiting = [ones]
@@ -532,22 +545,23 @@ def without_masks(
                     waiting.append(node)
                 elif node.get_type_name() == "Multiply":
                     node.output(0).replace(node.input_value(1 - reached.get_index()))
+                elif node.get_type_name() == "Select":
+                    node.output(0).replace(node.input_value(1))
     model.validate_nodes_and_infer_types()
     return model
 
 
 def int8_graph(
     model: Any,  # openvino.Model, quantised
-    architecture: Architecture,
-    px: int,
+    roles: Sequence[str],
     threads: int,
     whole: bool,
 ) -> Callable[[list[NDArray]], NDArray]:
-    "Compile a quantised model for windows of `px`, with or without masks."
-    model = reshaped(model.clone(), architecture, px)
-    if whole and len(model.inputs) > len(architecture.roles):
-        model = without_masks(model, architecture.roles)
-    return openvino_graph(model, threads)
+    "Compile a quantised model, with or without masks."
+    model = model.clone()
+    if whole and len(model.inputs) > len(roles):
+        model = without_masks(model, roles)
+    return openvino_graph(of_any_size(model), threads)
 
 # %% ../nbs/40_engines.ipynb #5b949bb8
 NEEDS = {  # engine: modules, extra
@@ -586,22 +600,21 @@ def compiler(
     name: str,
     network: nn.Module,
     architecture: Architecture,
-    px: int,
     threads: int,
 ) -> Callable[[bool], Callable[[list[NDArray]], NDArray]]:  # True: without masks
     "Say how an engine's graphs are made."
     if name == "onnx":
-        return lambda whole: onnx_graph(network, architecture, px, threads, whole)
+        return lambda whole: onnx_graph(network, architecture, threads, whole)
     if name == "openvino":
         return lambda whole: openvino_graph(
-            openvino_model(network, architecture, px, whole), threads
+            openvino_model(network, architecture, whole), threads
         )
 
     def from_file(whole: bool) -> Callable[[list[NDArray]], NDArray]:
         import openvino
 
         quantised = openvino.Core().read_model(model / "int8" / INT8_FILES[0])
-        return int8_graph(quantised, architecture, px, threads, whole)
+        return int8_graph(quantised, architecture.roles, threads, whole)
 
     return from_file
 
@@ -615,7 +628,6 @@ def open_engine(
     model: Path,  # the run's model folder
     name: str,  # one of ENGINES
     *,
-    px: int,  # side of the windows, a multiple of 32 x ratio
     threads: int = 0,  # 0: all physical cores
 ) -> Engine:
     "Make a network ready to run; what cannot be is a UserError."
@@ -624,16 +636,13 @@ def open_engine(
         raise UserError(f"engine {name}: {reason}")
     if name == "int8":
         load_int8_card(model)
-    network, card = load_artefact(model)
-    architecture = architecture_of(card)
-    step = 2**DEPTH * architecture.ratio
-    if px < step or px % step:
-        raise UserError(f"windows of {px} px: {model} takes multiples of {step}")
+    architecture = architecture_of(load_card(model))
+    network = None if name == "int8" else load_artefact(model)[0]
     if name == "eager":
-        return Engine(name, px, eager_work(network, architecture.roles, threads))
-    make = compiler(model, name, network, architecture, px, threads)
+        return Engine(name, eager_work(network, architecture.roles, threads))
+    make = compiler(model, name, network, architecture, threads)
     try:
-        return Engine(name, px, Graphs(architecture, make))
+        return Engine(name, Graphs(architecture, make))
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         raise UserError(
             f"engine {name} cannot run {model} ({first_line(error)}): choose another engine"
@@ -661,8 +670,7 @@ def as_window(
 def quantised_model(
     network: nn.Module,
     architecture: Architecture,
-    windows: Sequence[Window],  # of one size
-    px: int,  # their side
+    windows: Sequence[Window],
 ) -> Any:  # openvino.Model, with masks where the arm takes them
     "Quantise a network by the ranges that it has on these windows."
     try:
@@ -670,7 +678,8 @@ def quantised_model(
     except ModuleNotFoundError:
         raise UserError("nncf is not installed: pip install -e .[openvino]") from None
     masks = architecture.modality in MASKED
-    model = openvino_model(network, architecture, px, whole=not masks)
+    model = openvino_model(network, architecture, whole=not masks)
+    kept = ["^aten::.*", ".*head.*"] if architecture.modality == "decision_fusion" else []
     data = nncf.Dataset(windows, lambda window: inputs_of(window, architecture.roles, masks))
     nncf.set_log_level(40)  # errors only
     with quiet():
@@ -679,7 +688,7 @@ def quantised_model(
             data,
             target_device=nncf.TargetDevice.CPU,
             subset_size=len(windows),
-            ignored_scope=nncf.IgnoredScope(types=["Multiply", "AvgPool"], validate=False),
+            ignored_scope=nncf.IgnoredScope(types=FLOAT, patterns=kept, validate=False),
         )
 
 # %% ../nbs/40_engines.ipynb #95670cd2
@@ -689,10 +698,10 @@ class ChipNetwork(nn.Module):
     def __init__(
         self,
         architecture: Architecture,
-        open_size: Callable[[int], Callable[[Window], NDArray]],  # for windows of this side
+        work: Callable[[Window], NDArray],  # logits of a window
     ) -> None:
         super().__init__()
-        self.architecture, self.open_size, self.opened = architecture, open_size, {}
+        self.architecture, self.work = architecture, work
         self.place = nn.Parameter(torch.zeros(1))  # says that chips belong in main memory
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:  # (B, 1, H, W)
@@ -701,12 +710,10 @@ class ChipNetwork(nn.Module):
         height, width = reference_size(batch, a.ratio)
         step = 2**DEPTH * a.ratio
         px = -(-max(height, width) // step) * step
-        if px not in self.opened:
-            self.opened[px] = self.open_size(px)
         keys = [key for role in a.roles for key in (role, f"{role}_valid")]
         for item in range(len(batch[a.roles[0]])):
             one = {key: batch[key][item : item + 1] for key in keys}
-            logits = self.opened[px](as_window(one, a.roles, px, a.ratio))
+            logits = self.work(as_window(one, a.roles, px, a.ratio))
             results.append(torch.from_numpy(logits)[:, None, :height, :width])
         return torch.cat(results)
 
@@ -753,7 +760,7 @@ def open_finished(
 def calibration_windows(
     finished: Finished,
     chips: int,  # at most
-) -> tuple[list[Window], int]:  # windows, their side
+) -> list[Window]:
     "Draw training chips and cut them to one size."
     from asm_mapping.dataset import load_batch
 
@@ -768,7 +775,7 @@ def calibration_windows(
     px = min(max(step, smallest // step * step), 512)
     fixed = {"statistics": finished.statistics, "roles": architecture.roles}
     batches = (load_batch(store, [number], **fixed) for number in drawn)
-    return [as_window(b, architecture.roles, px, architecture.ratio) for b in batches], px
+    return [as_window(b, architecture.roles, px, architecture.ratio) for b in batches]
 
 
 def compare_on_validation(
@@ -808,13 +815,10 @@ def quantise(
         raise UserError(f"quantise: {reason}")
     finished = open_finished(run)
     architecture = architecture_of(finished.card)
-    windows, px = calibration_windows(finished, chips)
-    model = quantised_model(finished.network, architecture, windows, px)
-
-    def open_size(px: int) -> Graphs:
-        return Graphs(architecture, lambda w: int8_graph(model, architecture, px, cores(), w))
-
-    scores = compare_on_validation(finished, ChipNetwork(architecture, open_size))
+    windows = calibration_windows(finished, chips)
+    model = quantised_model(finished.network, architecture, windows)
+    graphs = Graphs(architecture, partial(int8_graph, model, architecture.roles, cores()))
+    scores = compare_on_validation(finished, ChipNetwork(architecture, graphs))
     if scores["loss"] > LOSS and not force:
         raise UserError(
             f"{run}: int8 loses {scores['loss']:.4f} of F1 on validation "
@@ -898,7 +902,7 @@ def probe(
     total, logits = 0.0, {}
     for number, model in enumerate(models):
         window = probe_window(model, px)
-        engine = open_engine(model, name, px=px, threads=threads)
+        engine = open_engine(model, name, threads=threads)
         logits[f"{number} clear"] = engine.run(window)
         logits[f"{number} half"] = engine.run(half_valid(window))
         times, end = [], time.perf_counter() + seconds

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Unit', 'REFLECTANCE', 'DECIBEL', 'LINEAR', 'LN10', 'CLIP', 'S2_13', 'SENSORS', 'ALIASES', 'DERIVED', 'Sensor',
-           'sensor_from', 'db_to_linear', 'linear_to_db', 'band_index', 'check_derived', 'add_derived',
+           'sensor_from', 'db_to_linear', 'linear_to_db', 'band_index', 'check_derived', 'derived_channels',
            'channel_ranges']
 
 # %% ../nbs/01_sensors.ipynb #9ee28e11
@@ -161,12 +161,12 @@ def check_derived(
             )
 
 # %% ../nbs/01_sensors.ipynb #00e67c49
-def add_derived(
+def derived_channels(
     physical: Tensor,  # (..., band, row, column); reflectance, or decibels for SAR
     sensor: Sensor,  # names the bands
     names: tuple[str, ...],  # derived channels, checked before
-) -> Tensor:  # (..., band + derived, row, column)
-    "Append derived channels behind the bands."
+) -> list[Tensor]:  # each (..., row, column)
+    "Compute derived channels from the bands."
     made = []
     for name in names:
         first, second = (physical.select(-3, band_index(sensor, b)) for b in DERIVED[name][:2])
@@ -174,8 +174,8 @@ def add_derived(
         if name != "vv_minus_vh":
             total = first + second
             difference = difference / torch.where(total.abs() < 1e-6, torch.inf, total)
-        made.append(difference.unsqueeze(-3))
-    return torch.cat([physical, *made], dim=-3) if made else physical
+        made.append(difference)
+    return made
 
 
 def channel_ranges(
