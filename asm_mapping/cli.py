@@ -432,7 +432,7 @@ def polygons(
     threshold: Annotated[float | None, typer.Option(help="the map's own if not given")] = None,
     min_area_ha: Annotated[float, typer.Option(help="smaller sites are left out")] = 0.0,
     fill_holes_ha: Annotated[float, typer.Option(help="smaller holes are filled")] = 0.0,
-    simplify_m: Annotated[float, typer.Option(help="how far outlines may be moved")] = 0.0,
+    simplify_m: Annotated[float, typer.Option(help="metres that outlines may move")] = 0.0,
 ) -> None:
     "Turn a map into mine sites with area, probability and place."
     from asm_mapping.polygons import map_to_sites

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -339,7 +339,7 @@ def inputs_of(
         seen.append(valid[:, None].astype(np.float32) if masks else None)
     return [*images, *seen] if masks else images
 
-
+# %% ../nbs/40_engines.ipynb #f47ca040
 class Graphs:
     "The compiled graphs of a network, made as they are needed."
 
@@ -362,7 +362,15 @@ class Graphs:
     def __call__(self, window: Window) -> NDArray[np.float32]:  # (1, row, column)
         "Run the graph that fits the window."
         whole = not self.masked or everywhere(window, self.roles)
-        return self.graph(whole)(inputs_of(window, self.roles, not whole))[:, 0]
+        inputs = inputs_of(window, self.roles, not whole)
+        try:
+            return self.graph(whole)(inputs)[:, 0]
+        except RuntimeError as error:
+            sizes = ", ".join(str(given.shape) for given in inputs)
+            raise UserError(
+                f"the engine cannot run on a window of {sizes} ({first_line(error)}): "
+                "choose another engine"
+            ) from error
 
 # %% ../nbs/40_engines.ipynb #034ffd87
 def eager_work(
@@ -490,6 +498,7 @@ class Int8Card(BaseModel):
     "What a quantised model is, and what it costs."
 
     model_config = ConfigDict(extra="forbid")
+    recipe: Literal[2]  # how copies are made; others have been found wrong
     weights_sha256: str  # of the network that was quantised
     files: dict[str, str]  # sha256 of each file
     calibration_chips: int  # training chips that the ranges were measured on
@@ -533,6 +542,7 @@ def without_masks(
     "Fix the masks to one, and drop what multiplies or chooses by them."
     from openvino import opset13
 
+    one = opset13.constant(np.ones((1, 1, 1, 1), np.float32))
     for mask in model.get_parameters()[len(roles) :]:
         ones = opset13.constant(np.ones((1, 1, 2**DEPTH, 2**DEPTH), np.float32))
         mask.output(0).replace(ones.output(0))
@@ -540,13 +550,16 @@ def without_masks(
         waiting = [ones]
         while waiting:
             for reached in waiting.pop().output(0).get_target_inputs():
-                node = reached.get_node()
-                if node.get_type_name() in KEEP_ONES:
+                node, place = reached.get_node(), reached.get_index()
+                kind = node.get_type_name()
+                if kind in KEEP_ONES and place == 0:
                     waiting.append(node)
-                elif node.get_type_name() == "Multiply":
-                    node.output(0).replace(node.input_value(1 - reached.get_index()))
-                elif node.get_type_name() == "Select":
+                elif kind == "Multiply":
+                    node.output(0).replace(node.input_value(1 - place))
+                elif kind == "Select" and place == 0:
                     node.output(0).replace(node.input_value(1))
+                elif kind != "ShapeOf":
+                    reached.replace_source_output(one.output(0))  # it fits any size
     model.validate_nodes_and_infer_types()
     return model
 
@@ -841,6 +854,7 @@ def write_int8(
         openvino.save_model(model, partial / INT8_FILES[0], compress_to_fp16=False)
         np.savez_compressed(partial / "probe.npz", **window)
         card = Int8Card(
+            recipe=2,
             weights_sha256=finished.card.weights_sha256,
             files={path.name: sha256_of_file(path) for path in sorted(partial.iterdir())},
             calibration_chips=chips,

@@ -118,7 +118,7 @@ def encode_seen(
     image: Tensor,  # (B, C, h, w), padded
     valid: Tensor,  # (B, h, w) bool
 ) -> list[Tensor]:  # levels 1 ... depth
-    "Encode a batch; in training only the chips with something valid."
+    "Encode a batch; in training, if more than one value a channel is left, only seen chips."
     seen = valid.flatten(1).any(1) if encoder.training else None
     if seen is None or bool(seen.all()):
         return encoder(image)[1:]
