@@ -31,6 +31,7 @@ from .benchmark import PIXEL_M, PrototypeFusion, prototype_batch, texture
 from .config import UserError, project_root, read_json
 from asm_mapping.predict import (
     Job,
+    kept_part,
     make_map_settings,
     open_engines,
     prepare_map,
@@ -150,9 +151,11 @@ def network_alone(settings: dict, seconds: float = 8.0) -> float:  # megapixels 
 
 def window_megapixels(settings: dict) -> float:
     "Add up the windows of a map; where they overlap, pixels count for each."
-    lattice = prepare_map(make_map_settings(**settings))[0].lattice
-    windows = np.prod([np.ptp(lattice.span(axis)) for axis in (0, 1)])
-    return float(windows) * lattice.px**2 / 1e6
+    lattice, sides = prepare_map(make_map_settings(**settings))[0].lattice, []
+    for axis in (0, 1):
+        parts = [kept_part(lattice, number, axis) for number in range(*lattice.span(axis))]
+        sides.append(sum(part.stop - part.start for part in parts))
+    return float(np.prod(sides)) / 1e6
 
 
 def prototype_rate(tiles: int = 10, px: int = 1024, threads: int = 0) -> float:  # Mpx/s
