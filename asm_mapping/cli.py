@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'Name', 'Preset', 'Pairs', 'Report', 'AsJson',
-           'Files', 'BandNames', 'SensorName', 'NoData', 'Engine', 'told', 'ended', 'run_error', 'told_by_system',
-           'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'compare_all', 'tell_comparison',
-           'compare', 'demo', 'evaluate', 'report', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons', 'quantise',
-           'chips', 'parse_values', 'main']
+           'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData', 'Engine', 'told', 'ended', 'run_error',
+           'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'compare_all',
+           'tell_comparison', 'compare', 'demo', 'told_scores', 'evaluate', 'report', 'runs', 'benchmark', 'predict',
+           'tell_map', 'polygons', 'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import errno
@@ -15,6 +15,7 @@ import functools
 import json
 import logging
 import sys
+import tomllib
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -286,6 +287,13 @@ def demo(
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
     tell_comparison(made, failed)
 
+# %% ../nbs/53_cli.ipynb #510e1da1
+def told_scores(scores: dict) -> str:
+    "Tell scores in a phrase."
+    names = ("f1", "iou", "precision", "recall", "average_precision")
+    values = (float("nan") if scores[k] is None else scores[k] for k in names)
+    return ", ".join(f"{k} {value:.3f}" for k, value in zip(names, values, strict=True))
+
 # %% ../nbs/53_cli.ipynb #2f3814b4
 @told
 def evaluate(
@@ -293,21 +301,26 @@ def evaluate(
     dataset: Dataset,
     root: Root = "",
     as_json: AsJson = None,
+    engine: Annotated[str, typer.Option(help="PyTorch (eager), onnx, openvino, int8")] = "",
 ) -> None:
     "Score a finished run with its stored threshold, on its own test chips or another dataset."
     from asm_mapping.catalog import open_dataset
     from asm_mapping.training import evaluate_run
 
-    result = evaluate_run(run, open_dataset(dataset, root))
-    scores = result["scores"]
-    shown = {k: scores[k] for k in ("f1", "iou", "precision", "recall", "average_precision")}
-    told_scores = ", ".join(
-        f"{k} {float('nan') if v is None else v:.3f}" for k, v in shown.items()
-    )
+    network = None
+    if engine:
+        from asm_mapping.engines import open_chip_network
+        from asm_mapping.predict import model_folder
+
+        network = open_chip_network(model_folder(run), engine)
+    result = evaluate_run(run, open_dataset(dataset, root), network)
     which = "test chips of its own fold" if result["own_test_chips"] else "chips"
+    chips = f"{result['chips']} {which}"
     typer.echo(
-        f"{result['dataset']} ({result['target']}), {result['chips']} {which}: {told_scores}"
+        f"{result['dataset']} ({result['target']}), {chips}: {told_scores(result['scores'])}"
     )
+    if result["landscape"]:
+        typer.echo(f"weighted to the landscape: {told_scores(result['landscape'])}")
     if as_json:
         write_json(as_json, result)
         typer.echo(f"wrote {as_json}")
@@ -354,14 +367,17 @@ def benchmark(p: Pairs = None) -> None:
     execute(template("64_benchmark"), made, parse_values(parse_pairs(p)))
     typer.echo(f"wrote {made} and {project_root() / 'reports/benchmark'}")
 
-# %% ../nbs/53_cli.ipynb #5524a4cd
+# %% ../nbs/53_cli.ipynb #19459a61
 Files = Annotated[list[Path] | None, typer.Option(help="GeoTIFF, VRT; repeat for tiles")]
 BandNames = Annotated[str, typer.Option(help="band names in file order, comma between")]
 SensorName = Annotated[str, typer.Option(help="sensor of the files; the run's if not given")]
+SensorFile = Annotated[
+    str, typer.Option(help="a built-in sensor, or FILE.toml with its fields")
+]
 NoData = Annotated[float | None, typer.Option(help="file value that means no data")]
 Engine = Annotated[str, typer.Option(help="auto, eager, onnx, openvino or int8")]
 
-
+# %% ../nbs/53_cli.ipynb #5524a4cd
 @told
 def predict(
     runs: Annotated[list[Path], typer.Argument(help="finished runs; several: an ensemble")],
@@ -459,6 +475,16 @@ def quantise(
     )
     say(f"next: asm-mapping predict {run} --optical A.tif --sar B.tif --out MAP.tif")
 
+# %% ../nbs/53_cli.ipynb #1c7d6948
+def sensor_given(text: str) -> str | dict:  # a name, or fields
+    "Read a sensor's fields where a file is named; one that cannot be read is a UserError."
+    if not text.endswith(".toml"):
+        return text
+    try:
+        return tomllib.loads(Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"the sensor {text} cannot be read: {error}") from None
+
 # %% ../nbs/53_cli.ipynb #8845b752
 @told
 def chips(
@@ -466,8 +492,8 @@ def chips(
     out: Annotated[Path, typer.Option(help="folder of the dataset; must not exist")],
     optical: Files = None,
     sar: Files = None,
-    optical_sensor: SensorName = "planet_nicfi",
-    sar_sensor: SensorName = "sentinel1",
+    optical_sensor: SensorFile = "planet_nicfi",
+    sar_sensor: SensorFile = "sentinel1",
     optical_bands: BandNames = "",
     sar_bands: BandNames = "",
     chip_px: Annotated[int, typer.Option(help="side of a chip")] = 384,
@@ -478,16 +504,22 @@ def chips(
     area: Annotated[Path | None, typer.Option(help="what was searched for mines")] = None,
     seed: int = 0,
     name: Annotated[str | None, typer.Option(help="the folder's if not given")] = None,
+    target: Annotated[str, typer.Option(help="what the polygons show")] = "",
+    licence: Annotated[str, typer.Option(help="of scenes and labels")] = "",
+    source: Annotated[str, typer.Option(help="of scenes and labels")] = "",
+    synthetic: Annotated[bool, typer.Option(help="made by code, and called so")] = False,
 ) -> None:
     "Cut chips with masks out of scenes: mines, random background, hard negatives."
     from asm_mapping.labels import make_chips
 
+    said = {"target": target, "licence": licence, "source": source}
     found = make_chips(
-        optical=optical or (), sar=sar or (), optical_sensor=optical_sensor,
-        sar_sensor=sar_sensor, optical_bands=words(optical_bands), sar_bands=words(sar_bands),
-        labels=labels, out=out, chip_px=chip_px, background_share=background_share,
-        ignore_m=ignore_m, all_touched=all_touched, hard_negatives=hard_negatives, area=area,
-        seed=seed, name=name,
+        optical=optical or (), sar=sar or (), optical_sensor=sensor_given(optical_sensor),
+        sar_sensor=sensor_given(sar_sensor), optical_bands=words(optical_bands),
+        sar_bands=words(sar_bands), labels=labels, out=out, chip_px=chip_px,
+        background_share=background_share, ignore_m=ignore_m, all_touched=all_touched,
+        hard_negatives=hard_negatives, area=area,
+        seed=seed, name=name, synthetic=synthetic, **{k: v for k, v in said.items() if v},
     )  # fmt: skip
     say(found.text())
 

@@ -8,9 +8,9 @@ __all__ = ['MASKED', 'ENGINES', 'Window', 'LOSS', 'INT8_FILES', 'NEEDS', 'BOUNDS
            'LeanDecision', 'lean', 'Engine', 'everywhere', 'inputs_of', 'Graphs', 'eager_work', 'example_inputs',
            'quiet', 'onnx_graph', 'openvino_model', 'of_any_size', 'openvino_graph', 'Int8Card', 'load_int8_card',
            'without_masks', 'int8_graph', 'why_not', 'installed_engines', 'compiler', 'cores', 'open_engine',
-           'as_window', 'quantised_model', 'ChipNetwork', 'Finished', 'open_finished', 'calibration_windows',
-           'compare_on_validation', 'quantise', 'write_int8', 'probe_window', 'half_valid', 'probe', 'main',
-           'agreement', 'disagreement', 'Choice', 'pick_engine', 'probe_apart']
+           'as_window', 'quantised_model', 'ChipNetwork', 'open_chip_network', 'Finished', 'open_finished',
+           'calibration_windows', 'compare_on_validation', 'quantise', 'write_int8', 'probe_window', 'half_valid',
+           'probe', 'main', 'agreement', 'disagreement', 'Choice', 'pick_engine', 'probe_apart']
 
 # %% ../nbs/40_engines.ipynb #f97c6967
 import importlib.util
@@ -723,12 +723,29 @@ class ChipNetwork(nn.Module):
         height, width = reference_size(batch, a.ratio)
         step = 2**DEPTH * a.ratio
         px = -(-max(height, width) // step) * step
+        whole = dict(batch)
+        for role in a.roles:
+            if role not in batch:  # the chips have no such sensor
+                by, count = (a.ratio if role == "sar" else 1), len(next(iter(batch.values())))
+                size = -(-height // by), -(-width // by)
+                whole[role] = torch.zeros(count, a.channels(role), *size)
+                whole[f"{role}_valid"] = torch.zeros(count, *size, dtype=torch.bool)
         keys = [key for role in a.roles for key in (role, f"{role}_valid")]
-        for item in range(len(batch[a.roles[0]])):
-            one = {key: batch[key][item : item + 1] for key in keys}
+        for item in range(len(whole[a.roles[0]])):
+            one = {key: whole[key][item : item + 1] for key in keys}
             logits = self.work(as_window(one, a.roles, px, a.ratio))
             results.append(torch.from_numpy(logits)[:, None, :height, :width])
         return torch.cat(results)
+
+# %% ../nbs/40_engines.ipynb #fb140c91
+def open_chip_network(
+    model: Path,  # the run's model folder
+    name: str,  # one of ENGINES
+    threads: int = 0,  # 0: all physical cores
+) -> ChipNetwork:
+    "Open an engine to score chips with."
+    engine = open_engine(model, name, threads=threads)
+    return ChipNetwork(architecture_of(load_card(model)), engine.run)
 
 # %% ../nbs/40_engines.ipynb #bd4aaccd
 @dataclass(frozen=True)

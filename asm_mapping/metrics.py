@@ -97,9 +97,13 @@ class ScoreCounts:
     positive: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
     negative: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
-    def add(self, logits: ArrayLike, mask: ArrayLike, scored: ArrayLike) -> None:
-        "Count a batch's scored pixels (arrays or tensors of one shape)."
+    def add(
+        self, logits: ArrayLike, mask: ArrayLike, scored: ArrayLike, weight: float = 1
+    ) -> None:
+        "Count a batch's scored pixels (arrays or tensors of one shape), each `weight` times."
         negative, positive = count_logits(logits, mask, scored)
+        if weight != 1:
+            negative, positive = negative * weight, positive * weight
         self.positive, self.negative = self.positive + positive, self.negative + negative
 
     def __add__(self, other: "ScoreCounts") -> "ScoreCounts":
@@ -168,9 +172,11 @@ def all_scores(
     "Give every score at a threshold, counted at the nearest bin edge."
     reached_tp, reached_fp = reached(counts)
     edge = edge_of(threshold)
-    tp, fp = int(reached_tp[edge]), int(reached_fp[edge])
-    fn, tn = int(reached_tp[0]) - tp, int(reached_fp[0]) - fp
-    return {name: float(score) for name, score in scores_of(tp, fp, fn).items()} | {
+    tp, fp = reached_tp[edge], reached_fp[edge]
+    fn, tn = reached_tp[0] - tp, reached_fp[0] - fp
+    scores = {name: float(score) for name, score in scores_of(tp, fp, fn).items()}
+    tp, fp, fn, tn = (round(float(count)) for count in (tp, fp, fn, tn))
+    return scores | {
         "average_precision": average_precision(counts),
         "threshold": float(threshold),
         "pixels": tp + fp + fn + tn,

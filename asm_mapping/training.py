@@ -741,6 +741,7 @@ class PartScores:
 
     counts: ScoreCounts  # on pixels where all roles are valid
     any_sensor: ScoreCounts  # on pixels where at least one role is valid
+    landscape: ScoreCounts | None  # as `counts`, each chip as often as the places it stands for
     chips: pd.DataFrame  # one row a chip: its counts at the threshold, if one was given
     chips_per_second: float
 
@@ -787,6 +788,8 @@ def score_chips(
 ) -> PartScores:
     "Score whole chips; logits go to `keep` as they come."
     counts, any_sensor, rows = ScoreCounts(), ScoreCounts(), []
+    weights = store.chips["weight"].to_numpy()
+    landscape = ScoreCounts() if (weights[numbers] != 1).any() else None
     seconds, offset = 0.0, 0
     pixels = sum(int(np.prod(store.size(number))) for number in numbers)
     kept = keep and np.lib.format.open_memmap(keep, "w+", np.float16, (pixels,))
@@ -795,6 +798,8 @@ def score_chips(
         seconds += time.perf_counter() - started
         mask, scored = store.mask(number), store.scored(number)
         counts.add(logits, mask, scored)
+        if landscape:
+            landscape.add(logits, mask, scored, weights[number])
         any_sensor.add(logits, mask, (mask != 255) & any_valid(store, number, store.roles))
         row = {"chip": store.chips["chip"].iloc[number], "offset": offset}
         row |= dict(zip(("height", "width"), logits.shape, strict=True))
@@ -811,7 +816,7 @@ def score_chips(
         table[["chip", "offset", "height", "width"]].to_csv(
             keep.with_suffix(".csv"), index=False
         )
-    return PartScores(counts, any_sensor, table, len(rows) / max(seconds, 1e-9))
+    return PartScores(counts, any_sensor, landscape, table, len(rows) / max(seconds, 1e-9))
 
 # %% ../nbs/24_training.ipynb #dd07cda3
 def read_predictions(
@@ -933,7 +938,7 @@ def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
             read_json(f / "metrics.json")["cost"]["minutes"] * 60
             for f in stream_folders(settings).values()
         )
-    shape = architecture_of(run)
+    shape, landscape = architecture_of(run), test and test.landscape
     return {
         "dataset": {
             "name": manifest.name,
@@ -946,6 +951,7 @@ def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
         "validation": scored.validation.counts.scores(scored.threshold),
         "test": test and test.counts.scores(scored.threshold),
         "any_sensor": test and test.any_sensor.scores(scored.threshold),
+        "landscape": landscape and landscape.scores(scored.threshold),
         "cost": {
             "parameters": count_parameters(fitted.network),
             "flop_per_pixel": flop_per_pixel(fitted.network, shape),
@@ -1163,12 +1169,13 @@ def seen_before(
 def evaluate_run(
     folder: Path,  # finished run
     manifest: Manifest,  # dataset to score it on
+    network: nn.Module | None = None,  # stands for the run's own, as an engine's copy of it
 ) -> dict:  # scores, chips scored and refused
     "Score a finished run with its stored threshold."
     folder = Path(folder)
     if not (folder / "metrics.json").exists():
         raise UserError(f"{folder} is not a finished run: it has no metrics.json")
-    network, card = load_artefact(folder / "model")
+    trained, card = load_artefact(folder / "model")
     store = prepare(manifest)
     own = read_json(folder / "provenance.json")["data"] == store.key
     if own:
@@ -1185,7 +1192,8 @@ def evaluate_run(
         role: {k: card.roles[role][k] for k in ("channels", "mean", "std")}
         for role in card.roles
     }
-    part = score_chips(network, view, numbers, statistics, threshold=card.threshold)
+    part = score_chips(network or trained, view, numbers, statistics, threshold=card.threshold)
+    landscape = part.landscape and part.landscape.scores(card.threshold)
     return {
         "run": str(folder),
         "dataset": manifest.name,
@@ -1196,6 +1204,7 @@ def evaluate_run(
         "refused": refused,
         "scores": part.counts.scores(card.threshold),
         "any_sensor": part.any_sensor.scores(card.threshold),
+        "landscape": landscape,
         "chips_per_second": part.chips_per_second,
     }
 
