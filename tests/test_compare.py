@@ -80,6 +80,11 @@ def test_evaluate_on_its_own_dataset_scores_test_chips(
         test = [row["chip"] for row in csv.DictReader(file) if row["part"] == "test"]
     assert result["chips"] == len(test)
     assert result["scores"] == metrics["test"]
+    again = ("--engine", "onnx", "--json", tmp_path / "onnx.json")
+    cli.quickly("evaluate", finished, dataset, *again, status=0)
+    onnx = json.loads((tmp_path / "onnx.json").read_text())["scores"]
+    assert onnx == pytest.approx(metrics["test"], abs=0.02, rel=0.02)
+    assert "quantise" in cli.quickly("evaluate", finished, dataset, "--engine", "int8", status=1)
 
 
 def test_evaluate_elsewhere_scores_all_chips(cli: CommandLine, finished: Path, tmp_path: Path):
