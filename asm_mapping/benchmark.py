@@ -444,6 +444,7 @@ BARS = {  # name: what, bar, True if more is better
     "memory_gb": ("anonymous memory of a training run, GB", 4, False),
     "repeatable": ("same seed, same scores and weights, also after a kill", 1, True),
     "map_int8": ("mapping with int8, times the prototype's forward pass", 20, True),
+    "map_large": ("the same for 20,000 x 20,000, fastest engine", 20, True),
     "map_float": ("mapping with the best float engine, times the same", 7, True),
     "rest_eager": ("share of a map that is not the network, eager", 0.15, False),
     "rest_int8": ("share of a map that is not the network, int8", 0.35, False),

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['MAP_ALONE', 'write_repeated', 'write_region', 'start_map', 'finish', 'time_map', 'network_alone', 'window_megapixels',
-           'prototype_rate', 'map_rates', 'tree_pss', 'steady_pss', 'blocks_done', 'steady_rate', 'compare_workers',
+           'prototype_rate', 'map_rates', 'tree_pss', 'watch_map', 'blocks_done', 'steady_rate', 'compare_workers',
            'plain_map', 'ask', 'away_from_edges', 'compare_with_plain']
 
 # %% ../nbs/56_mapping_speed.ipynb #ecaeaab2
 import json
+import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -177,22 +178,27 @@ def map_rates(
     engines: Sequence[str],
     folder: Path,  # for the maps
     seconds: float = 8.0,  # of timing a network alone
+    beside: Callable[[], float] = prototype_rate,  # Mpx/s of what each map is held against
 ) -> pd.DataFrame:  # one row an engine
-    "Time whole maps and networks alone."
-    rows = {}
+    "Time whole maps and networks alone, each map between two timings of the prototype's pass."
+    rows, before = {}, beside()
     for engine in engines:
         settings = given | {"engine": engine, "out": str(folder / f"{engine}.tif")}
         alone = network_alone(settings, seconds)
         made = time_map(settings)
-        network = window_megapixels(settings) / alone
+        network, after = window_megapixels(settings) / alone, beside()
         rows[engine] = {
             "megapixels": made["megapixels"],
             "seconds": made["seconds"],
             "map_mpx_per_second": made["megapixels"] / made["seconds"],
             "network_mpx_per_second": made["megapixels"] / network,
             "not_network": 1 - network / made["seconds"],
+            "prototype_mpx_per_second": (before + after) / 2,
         }
-    return pd.DataFrame(rows).T.rename_axis("engine")
+        before = after
+    table = pd.DataFrame(rows).T.rename_axis("engine")
+    rates = table["map_mpx_per_second"] / table["prototype_mpx_per_second"]
+    return table.assign(times_prototype=rates)
 
 # %% ../nbs/56_mapping_speed.ipynb #28b8b48c
 def tree_pss(process: psutil.Process) -> int:  # bytes
@@ -206,26 +212,26 @@ def tree_pss(process: psutil.Process) -> int:  # bytes
     return total
 
 
-def steady_pss(
+def watch_map(
     given: dict,
     wait: float = 30.0,  # seconds until the steady state
-    watch_for: float = 30.0,  # seconds of sampling
-) -> float:  # bytes, the highest seen
-    "Sample a running map's memory, then stop it."
-    process = start_map(given, Path(given["out"]).with_suffix(".json"))
+    watch_for: float = math.inf,  # seconds of sampling; then the map is stopped
+) -> dict:  # pss: bytes, the highest seen; seconds and megapixels of a map that was finished
+    "Sample a map's memory while it is made."
+    told = Path(given["out"]).with_suffix(".json")
+    process = start_map(given, told)
     inside, peak, started = psutil.Process(process.pid), 0, time.perf_counter()
     try:
         while process.poll() is None and time.perf_counter() - started < wait + watch_for:
             if time.perf_counter() - started > wait:
                 peak = max(peak, tree_pss(inside))
-            time.sleep(0.25)
-        if process.poll() not in (None, 0):
-            raise UserError(f"the map failed: {process.communicate()[1].strip()[-300:]}")
+            time.sleep(1 if wait > 1 else 0.1)
+        made = finish(process, told) if process.poll() is not None else {}
+        return {"pss": float(peak), **made}
     finally:
         for one in [*inside.children(recursive=True), inside] if process.poll() is None else []:
             one.kill()
         process.wait()
-    return float(peak)
 
 # %% ../nbs/56_mapping_speed.ipynb #d7ba1b35
 def blocks_done(out: Path) -> int:

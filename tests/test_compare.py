@@ -84,7 +84,8 @@ def test_evaluate_on_its_own_dataset_scores_test_chips(
     cli.quickly("evaluate", finished, dataset, *again, status=0)
     onnx = json.loads((tmp_path / "onnx.json").read_text())["scores"]
     assert onnx == pytest.approx(metrics["test"], abs=0.02, rel=0.02)
-    assert "quantise" in cli.quickly("evaluate", finished, dataset, "--engine", "int8", status=1)
+    words = ("evaluate", finished, dataset, "--engine", "int8")
+    assert "quantise" in cli.quickly(*words, status=1)
 
 
 def test_evaluate_elsewhere_scores_all_chips(cli: CommandLine, finished: Path, tmp_path: Path):
