@@ -36,7 +36,7 @@ clean:
 
 # One stamp for each set of extras, written when pip has succeeded; each set includes the base.
 .venv/installed: EXTRAS :=
-.venv/installed-dev: EXTRAS := [dev,tensorboard,onnx,openvino,cluster]
+.venv/installed-dev: EXTRAS := [dev,tensorboard,onnx,openvino,tune,cluster]
 .venv/installed-lab: EXTRAS := [lab,tensorboard]
 .venv/installed .venv/installed-dev .venv/installed-lab: $(INSTALLED_BY)
 	@if [ -z "$(PYTHON)" ]; then \

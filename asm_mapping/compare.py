@@ -6,7 +6,8 @@
 __all__ = ['SCORES', 'COUNTS', 'KINDS', 'COSTS', 'FREE', 'FUSED', 'NAMES', 'run_state', 'read_run', 'gather_runs', 'parse_arms',
            'finished', 'unmatched', 'summarise', 'differences', 'modality_name', 'signed', 'fusion_sentence',
            'size_sentences', 'empty_sentences', 'findings', 'spread', 'score_table', 'fold_table', 'difference_table',
-           'gather_tables', 'pick_chips', 'single_run', 'chip_predictions', 'write_tables', 'stand_in_runs']
+           'gather_tables', 'pick_chips', 'single_run', 'chip_predictions', 'write_tables', 'stand_in_runs',
+           'unit_counts', 'gain_table']
 
 # %% ../nbs/34_compare.ipynb #27141290
 import shutil
@@ -23,6 +24,8 @@ from asm_mapping.config import (
     sha256_of_file,
     whole_file,
 )
+from .metrics import ScoreCounts
+from .store import Store
 from asm_mapping.training import (
     finish_run,
     fit,
@@ -466,3 +469,52 @@ def stand_in_runs(
             fitted = fit(run)
             finish_run(run, fitted, score_run(run, fitted))
     return folder
+
+# %% ../nbs/34_compare.ipynb #10a98427
+def unit_counts(
+    run: Path,  # a finished run
+    store: Store,  # of its dataset
+) -> dict[str, ScoreCounts]:  # unit: its test pixels by class and logit
+    "Count a run's kept test predictions, unit by unit."
+    splits = pd.read_csv(Path(run) / "splits.csv", dtype=str, keep_default_na=False)
+    unit = dict(zip(splits["chip"], splits["unit"], strict=True))
+    number = {chip: place for place, chip in enumerate(store.chips["chip"])}
+    found: dict[str, ScoreCounts] = {}
+    for chip, logits in read_predictions(run, "test", logits=True).items():
+        counts = found.setdefault(unit[chip], ScoreCounts())
+        counts.add(logits, store.mask(number[chip]), store.scored(number[chip]))
+    return found
+
+
+def gain_table(
+    before: Path,  # a finished run
+    after: Path,  # another one with the same test part
+    store: Store,
+    draws: int = 1000,  # of the units, with replacement
+) -> pd.DataFrame:  # score, before, after, gain, low, high (95 %), units
+    "Subtract two runs' test scores, with the interval that drawing the units again gives."
+    folders, random = (Path(before), Path(after)), np.random.default_rng(0)
+    metrics = [read_json(folder / "metrics.json")["test"] for folder in folders]
+    counts = [unit_counts(folder, store) for folder in folders]
+    if counts[0].keys() != counts[1].keys():
+        raise UserError(f"{before} and {after} have other test chips: they cannot be compared")
+    units = sorted(counts[0])
+    stacked = [
+        [
+            np.stack([getattr(c[unit], half) for unit in units])
+            for half in ("positive", "negative")
+        ]
+        for c in counts
+    ]
+    gains = []
+    for _ in range(draws if len(units) > 1 else 0):
+        times = np.bincount(random.integers(len(units), size=len(units)), minlength=len(units))
+        drawn = [ScoreCounts(times @ p, times @ n) for p, n in stacked]
+        scores = [d.scores(m["threshold"]) for d, m in zip(drawn, metrics, strict=True)]
+        gains.append([scores[1][key] - scores[0][key] for key in ("average_precision", "f1")])
+    ends = np.nanpercentile(np.array(gains or [[np.nan] * 2], float), (2.5, 97.5), axis=0)
+    table = pd.DataFrame({"score": ["average_precision", "f1"]})
+    for name, kept in zip(("before", "after"), metrics, strict=True):
+        table[name] = [float(kept[key]) for key in table["score"]]
+    gain = table["after"] - table["before"]
+    return table.assign(gain=gain, low=ends[0], high=ends[1], units=len(units))

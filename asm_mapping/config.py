@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ODD', 'Phrase', 'Name', 'UserError', 'one_line', 'folder_name', 'findings', 'project_root', 'data_root', 'runs_root',
-           'watched_from_outside', 'shared_data', 'inside', 'whole_file', 'whole_folder', 'write_json', 'plain',
-           'Record', 'read_json', 'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'only_one']
+           'watched_from_outside', 'tuning_storage', 'shared_data', 'inside', 'whole_file', 'whole_folder',
+           'write_json', 'plain', 'Record', 'read_json', 'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'only_one']
 
 # %% ../nbs/00_config.ipynb #7b4033b5
 import ctypes
@@ -94,6 +94,11 @@ def runs_root() -> Path:  # folder for run folders; not in git
 def watched_from_outside() -> bool:
     "Say whether the command line started this notebook and shows its progress."
     return "PAPERMILL" in os.environ
+
+
+def tuning_storage() -> str:  # may hold a password: never written, never shown
+    "Return ASM_STORAGE, the address of a study database; empty where none is given."
+    return os.environ.get("ASM_STORAGE", "")
 
 
 def shared_data() -> Path | None:  # folder of real imagery, or None where there is none

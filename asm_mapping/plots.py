@@ -10,12 +10,14 @@ __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'NO_DATA', 'PA
            'unit_table', 'positives_figure', 'band_samples', 'channel_unit', 'draw_distributions', 'band_figure',
            'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet', 'dataset_table', 'parts_table',
            'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name', 'arm_legend', 'training_figure',
-           'error_image', 'f1_of', 'chip_grid_figure', 'draw_tiles', 'draw_prediction', 'look_at', 'natural_colour',
-           'band_place', 'place_axes', 'draw_sites', 'map_figure', 'site_windows', 'sites_figure', 'map_summary_table',
-           'site_table']
+           'draw_trials', 'trial_legend', 'study_figure', 'slice_figure', 'choice_label', 'importance_figure',
+           'pareto_figure', 'error_image', 'f1_of', 'chip_grid_figure', 'draw_tiles', 'draw_prediction', 'look_at',
+           'natural_colour', 'band_place', 'place_axes', 'draw_sites', 'map_figure', 'site_windows', 'sites_figure',
+           'map_summary_table', 'site_table']
 
 # %% ../nbs/50_plots.ipynb #8156be7f
 import io
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -684,6 +686,125 @@ def training_figure(
         panel.set(xlabel="Optimiser step", ylabel=head)
         panel.grid(axis="y")
     arm_legend(picture, arms)
+    return picture
+
+# %% ../nbs/50_plots.ipynb #6ffca901
+def draw_trials(axes: Axes, x: pd.Series, table: pd.DataFrame) -> None:
+    "Draw complete and pruned trials and the defaults."
+    done, pruned = table["state"] == "complete", table["state"] == "pruned"
+    first = done & (table["slot"] == 0)
+    score = table["average_precision"]
+    axes.plot(x[pruned], table["best_round"][pruned], "x", color="0.6", markersize=4)
+    axes.plot(x[done], score[done], "o", color=COLOURS["blue"], markersize=4, alpha=0.8)
+    diamond = {"markersize": 6.5, "markeredgecolor": "white"}
+    axes.plot(x[first], score[first], "D", color=COLOURS["orange"], **diamond)
+    axes.grid(axis="y")
+
+
+def trial_legend(picture: Picture) -> None:
+    "Explain the signs of trials below a figure."
+    signs = {"Complete": ("o", "blue"), "Defaults": ("D", "orange"), "Stopped early": ("x", "")}
+    handles = [
+        Line2D(
+            [], [], linestyle="", marker=marker, color=COLOURS.get(colour, "0.6"), label=name
+        )
+        for name, (marker, colour) in signs.items()
+    ]
+    picture.legend(handles=handles, loc="outside lower center", ncols=3)
+
+
+def study_figure(
+    table: pd.DataFrame,  # of `tuning.trial_table`
+    title: str,
+) -> Picture:
+    "Draw the scores of a study in the order of its trials, and the best so far."
+    picture, axes = new_picture(1, 1, (WIDTH, 2.8), title)
+    best = table.set_index("trial")["average_precision"].cummax().ffill()
+    panel = axes[0, 0]
+    panel.step(best.index, best, where="post", color="0.2", linewidth=1)
+    draw_trials(panel, table["trial"], table)
+    panel.set(xlabel="Trial", ylabel="Validation average precision")
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    trial_legend(picture)
+    return picture
+
+# %% ../nbs/50_plots.ipynb #45206ba9
+def slice_figure(
+    table: pd.DataFrame,  # of `tuning.trial_table`
+    names: Sequence[str],  # searched parameters
+    title: str,
+) -> Picture:
+    "Draw the score against each parameter that at least two complete trials chose differently."
+    done = table[table["state"] == "complete"]
+    names = [name for name in names if name in table and done[name].nunique() > 1]
+    rows = max(-(-len(names) // 3), 1)
+    picture, axes = new_picture(rows, 3, (WIDTH, 0.8 + 1.9 * rows), title, sharey=True)
+    for panel in axes.flat[len(names) :]:
+        panel.set_visible(False)
+    for panel, name in zip(axes.flat, names, strict=False):
+        values = table[name]
+        if pd.api.types.is_float_dtype(values) and values.nunique() > 3:
+            draw_trials(panel, values, table)
+            if values.min() > 0 and values.max() / values.min() > 20:
+                panel.set_xscale("log")
+        else:
+            kinds = sorted(values.dropna().unique())
+            place = values.map({kind: float(place) for place, kind in enumerate(kinds)})
+            draw_trials(panel, place, table)
+            panel.set_xticks(range(len(kinds)), [choice_label(kind) for kind in kinds])
+            panel.set_xlim(-0.5, len(kinds) - 0.5)
+        panel.set_title(name.replace("_", " ").capitalize(), loc="left")
+    for panel in axes[:, 0]:
+        panel.set_ylabel("Validation AP")
+    trial_legend(picture)
+    return picture
+
+
+def choice_label(kind: object) -> str:
+    "Shorten a choice for a tick: the widths of a decoder by their coarsest."
+    if isinstance(kind, float) and kind.is_integer():
+        return str(int(kind))
+    return textwrap.fill(re.sub(r"^(\d+)(,\d+)+$", r"\1, …", str(kind)).replace("_", " "), 9)
+
+# %% ../nbs/50_plots.ipynb #d7726c62
+def importance_figure(
+    weights: pd.Series,  # of `tuning.importances`: share by parameter
+    title: str,
+) -> Picture:
+    "Draw the share of the scores' variance that each parameter explains."
+    picture, axes = new_picture(1, 1, (WIDTH, 0.9 + 0.2 * max(len(weights), 3)), title)
+    panel, weights = axes[0, 0], weights.sort_values()
+    if weights.empty:
+        panel.text(0.5, 0.5, "too few complete trials to weigh parameters", ha="center")
+        bare(panel)
+        return picture
+    names = [name.replace("_", " ").capitalize() for name in weights.index]
+    panel.barh(names, weights, color=COLOURS["blue"], height=0.65)
+    for place, value in enumerate(weights):
+        panel.annotate(f"{value:.2f}", (value, place), (3, -2.5), textcoords="offset points")
+    panel.set(xlabel="Share of the variance explained", xlim=(0, weights.max() * 1.12))
+    return picture
+
+
+def pareto_figure(
+    table: pd.DataFrame,  # of `tuning.trial_table`, with `front` (bool)
+    title: str,
+) -> Picture:
+    "Draw score against operations a pixel, and the front."
+    picture, axes = new_picture(1, 1, (WIDTH, 2.9), title)
+    panel, cost = axes[0, 0], table["flop_per_pixel"] / 1e3
+    best = table[table["front"]].sort_values("flop_per_pixel")
+    panel.step(
+        best["flop_per_pixel"] / 1e3, best["average_precision"], where="post", color="0.2",
+        linewidth=1,
+    )  # fmt: skip
+    draw_trials(panel, cost, table)
+    for row in best.itertuples():
+        spot = (row.flop_per_pixel / 1e3, row.average_precision)
+        panel.annotate(f"{row.trial}", spot, (4, 4), textcoords="offset points", fontsize=6.5)
+    panel.set(xlabel="Thousand operations a pixel", ylabel="Validation average precision")
+    panel.margins(x=0.06)
+    trial_legend(picture)
     return picture
 
 # %% ../nbs/50_plots.ipynb #aa9ca321

@@ -64,7 +64,8 @@ def notebook_paths(
     order = {modality: place for place, modality in enumerate(MODALITIES)}
     runs.sort(key=lambda path: (order.get(path.parts[-3], 9), path.parts[-3:]))
     others = sorted(
-        folder.glob("*.ipynb"), key=lambda path: (path.stem != "compare", path.stem)
+        [*folder.glob("*.ipynb"), *folder.glob("tune/*/tune.ipynb")],
+        key=lambda path: (path.stem != "compare", path.stem),
     )
     first = [path for path in others if path.stem == "compare"]
     return first + runs + others[len(first) :]

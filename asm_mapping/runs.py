@@ -6,7 +6,8 @@
 __all__ = ['NETWORK_SHARE', 'FREED', 'SAME_RESULT', 'STREAMS', 'RunError', 'check_parameters', 'template', 'execute',
            'QuietKernelManager', 'watched_kernel', 'run_folder', 'differences', 'reuse', 'progress_bar', 'portable',
            'settle', 'run_one', 'discard_stale', 'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once',
-           'machine_rate', 'arm_cost', 'estimate', 'list_runs', 'failed_cell', 'main', 'stand_in_map']
+           'machine_rate', 'arm_cost', 'run_flop', 'told_time', 'estimate', 'estimate_tuning', 'plan_outer',
+           'outer_gains', 'check_outer', 'list_runs', 'failed_cell', 'main', 'stand_in_map']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -35,7 +36,7 @@ from traitlets import Unicode
 from traitlets.config import Config
 
 from .catalog import Manifest
-from .compare import stand_in_runs
+from .compare import gain_table, stand_in_runs
 from asm_mapping.config import (
     UserError,
     only_one,
@@ -47,7 +48,8 @@ from asm_mapping.config import (
 from .demo import write_demo_scene
 from .fusion import build_model, flop_per_pixel
 from .predict import make_map_settings, predict
-from .store import prepare
+from .splits import inner_splits, make_splits
+from .store import Store, prepare
 from asm_mapping.training import (
     CROP_PX,
     RunSettings,
@@ -395,6 +397,20 @@ def arm_cost(settings: RunSettings, manifest: Manifest, ratio: int) -> tuple[flo
     return flop_per_pixel(network, shape), count_parameters(network)
 
 
+def run_flop(settings: RunSettings, pixels: float) -> float:  # times the network's per pixel
+    "Count the pixels a run computes on: three passes a training pixel, one a scored one."
+    if settings.modality == "decision_fusion":
+        return pixels * 0.5
+    rounds, steps = plan_steps(settings)
+    trained = rounds * steps * settings.batch_size * (settings.chip_px or CROP_PX) ** 2
+    return 3 * trained + pixels * (0.2 * rounds + 0.5)  # validation each round, then test
+
+
+def told_time(seconds: float) -> str:
+    "Tell a time as a person would."
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
 def estimate(planned: list[RunSettings], manifest: Manifest, seeds: int = 1) -> str:
     "Tell about how long runs take and how much disk they use, as a sentence."
     store, rate = prepare(manifest), machine_rate() * NETWORK_SHARE
@@ -403,20 +419,81 @@ def estimate(planned: list[RunSettings], manifest: Manifest, seeds: int = 1) -> 
         s.arm: arm_cost(s, manifest, store.ratio) for s in {s.arm: s for s in planned}.values()
     }
     left = [s for s in planned if not (run_folder(s, seeds) / "metrics.json").exists()]
-    seconds, disk = 0.0, 0.0
-    for settings in left:
-        flop, parameters = costs[settings.arm]
-        rounds, steps = plan_steps(settings)
-        trained = rounds * steps * settings.batch_size * (settings.chip_px or CROP_PX) ** 2
-        scored = pixels * (0.2 * rounds + 0.5)  # validation each round, then test
-        if settings.modality == "decision_fusion":
-            trained, scored = 0, pixels * 0.5
-        seconds += (3 * trained + scored) * flop / rate + 15
-        disk += pixels * 0.5 * 2 + parameters * 4
-    minutes = f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+    seconds = sum(run_flop(s, pixels) * costs[s.arm][0] / rate + 15 for s in left)
+    disk = sum(pixels * 0.5 * 2 + costs[s.arm][1] * 4 for s in left)
+    minutes = told_time(seconds)
     told = f"{len(left)} run(s): about {minutes} on this machine, {disk / 1e9:.2f} GB of disk"
     finished = len(planned) - len(left)
     return told + (f"; {finished} finished before" if finished else "")
+
+# %% ../nbs/51_runs.ipynb #7767d197
+def estimate_tuning(
+    settings: RunSettings,  # the defaults of the search
+    manifest: Manifest,
+    *,
+    trials: int,  # left to do
+    runs: int,  # on inner and outer folds, at most
+    jobs: int = 1,  # at once
+) -> str:
+    "Tell about how long tuning takes and how much disk it uses, as a sentence."
+    store, rate = prepare(manifest), machine_rate() * NETWORK_SHARE
+    pixels = float((store.chips["height"] * store.chips["width"]).sum())
+    flop, parameters = arm_cost(settings, manifest, store.ratio)
+    seconds = (trials + runs) * (run_flop(settings, pixels) * flop / rate + 5)
+    disk = jobs * parameters * 4 * 3 * 2  # weights and two moments, in two checkpoints
+    return (
+        f"{trials} trials and {runs} runs on inner and outer folds: about "
+        f"{told_time(seconds)} on this machine with the default network (pruned trials take "
+        f"less, larger networks more), {disk / 1e9:.2f} GB of disk while it works"
+    )
+
+
+def plan_outer(
+    settings: RunSettings,  # the defaults of the search
+    chosen: RunSettings,  # what won
+    folds: list[str],
+) -> list[RunSettings]:
+    "List the runs that set what tuning chose beside the defaults; one each if they are equal."
+    both = [settings, chosen.model_copy(update={"name": f"{settings.name}-tuned"})]
+    if chosen == settings:
+        both.pop()
+    return [one.model_copy(update={"fold": fold}) for fold in folds for one in both]
+
+
+def outer_gains(
+    settings: RunSettings,  # the defaults of the search, on the fold that it searched
+    chosen: RunSettings,
+    folds: list[str],
+    store: Store,
+) -> pd.DataFrame:  # as `gain_table`, with fold, and whether the search saw its test chips
+    "Set the finished pairs of runs side by side."
+    tables = []
+    for fold in folds:
+        pair = plan_outer(settings, chosen, [fold])
+        paths = [run_folder(pair[0]), run_folder(pair[-1])]
+        if all((path / "metrics.json").exists() for path in paths):
+            table = gain_table(*paths, store)
+            table.insert(0, "fold", fold)
+            table.insert(1, "seen", fold != settings.fold)
+            tables.append(table)
+    columns = "fold seen score before after gain low high units".split()
+    return pd.concat(tables) if tables else pd.DataFrame(columns=columns)
+
+# %% ../nbs/51_runs.ipynb #25217c9b
+def check_outer(
+    settings: RunSettings,  # the defaults of a search
+    folds: list[str],  # outer folds of its comparison
+    store: Store,
+    inner_folds: int,
+) -> None:
+    "Refuse a search whose outer runs are there with other settings, or that has no inner folds."
+    count, rules = check_fold(settings, store.manifest), store.manifest.splits
+    for fold in folds:
+        one = settings.model_copy(update={"fold": fold})
+        check_fold(one, store.manifest)
+        reuse(run_folder(one), one, store.key)
+    splits = make_splits(store.chips, rules, folds=count)
+    inner_splits(store.chips, splits, settings.fold, inner_folds, rules, settings.seed)
 
 # %% ../nbs/51_runs.ipynb #216c32d7
 def list_runs(
