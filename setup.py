@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 config = ConfigParser(delimiters=["="])
 config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
-EXTRAS = ("lab", "tensorboard", "onnx", "openvino", "cluster", "dev")
+EXTRAS = ("lab", "tensorboard", "onnx", "openvino", "tune", "cluster", "dev")
 
 setup(
     name=cfg["lib_name"],

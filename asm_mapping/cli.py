@@ -305,7 +305,13 @@ def tune_all(search: Any, also: list[str], jobs: int, minutes: float) -> dict[st
     from asm_mapping.runs import check_outer, estimate_tuning, plan_outer, run_all
     from asm_mapping.store import prepare
     from asm_mapping.tuning import (
-        choose, count_ended, open_queue, run_inner, run_search, tell_study, write_best,
+        choose,
+        count_ended,
+        open_queue,
+        run_inner,
+        run_search,
+        tell_study,
+        write_best,
     )  # fmt: skip
 
     own, folds = search.settings, [search.settings.fold, *also]
@@ -355,8 +361,8 @@ def tune(
         from asm_mapping.tuning import make_search
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install -e .[tune]") from None
-    from asm_mapping.training import make_settings, open_dataset, read_settings
     from asm_mapping.runs import settle
+    from asm_mapping.training import make_settings, open_dataset, read_settings
 
     os.environ["ASM_STORAGE"] = storage
     given = {"dataset": dataset, "modality": modality, "fold": fold, "seed": seed}

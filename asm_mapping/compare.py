@@ -485,7 +485,7 @@ def unit_counts(
         counts.add(logits, store.mask(number[chip]), store.scored(number[chip]))
     return found
 
-
+# %% ../nbs/34_compare.ipynb #d77de99d
 def gain_table(
     before: Path,  # a finished run
     after: Path,  # another one with the same test part

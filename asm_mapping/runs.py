@@ -340,6 +340,7 @@ def run_all(
 
     def attempt(settings: RunSettings) -> None:
         label = f"{settings.arm} fold {settings.fold} seed {settings.seed}"
+        label += f" of {settings.name}" if len({s.name for s in planned}) > 1 else ""
         try:
             if jobs == 1:
                 run_one(settings, seeds=seeds, say=say)
@@ -396,7 +397,7 @@ def arm_cost(settings: RunSettings, manifest: Manifest, ratio: int) -> tuple[flo
     network = build_model(shape)
     return flop_per_pixel(network, shape), count_parameters(network)
 
-
+# %% ../nbs/51_runs.ipynb #54fc52d7
 def run_flop(settings: RunSettings, pixels: float) -> float:  # times the network's per pixel
     "Count the pixels a run computes on: three passes a training pixel, one a scored one."
     if settings.modality == "decision_fusion":
@@ -410,7 +411,7 @@ def told_time(seconds: float) -> str:
     "Tell a time as a person would."
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
-
+# %% ../nbs/51_runs.ipynb #f31fbe3a
 def estimate(planned: list[RunSettings], manifest: Manifest, seeds: int = 1) -> str:
     "Tell about how long runs take and how much disk they use, as a sentence."
     store, rate = prepare(manifest), machine_rate() * NETWORK_SHARE
@@ -447,7 +448,7 @@ def estimate_tuning(
         f"less, larger networks more), {disk / 1e9:.2f} GB of disk while it works"
     )
 
-
+# %% ../nbs/51_runs.ipynb #07e04279
 def plan_outer(
     settings: RunSettings,  # the defaults of the search
     chosen: RunSettings,  # what won
@@ -486,7 +487,7 @@ def check_outer(
     store: Store,
     inner_folds: int,
 ) -> None:
-    "Refuse a search whose outer runs are there with other settings, or that has no inner folds."
+    "Refuse a search that cannot draw inner folds, or whose outer runs have other settings."
     count, rules = check_fold(settings, store.manifest), store.manifest.splits
     for fold in folds:
         one = settings.model_copy(update={"fold": fold})

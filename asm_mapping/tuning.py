@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['SPACE', 'FREE', 'STARTUP', 'ENDED', 'TRIES', 'Objective', 'PAUSE_S', 'HELD_OUT', 'Parameter', 'Choice', 'Range',
-           'narrowed', 'told_values', 'narrow', 'suggest', 'defaults_in', 'Search', 'make_search', 'masked',
+           'narrowed', 'told_values', 'narrow', 'suggest', 'defaults_in', 'Search', 'make_search', 'masked', 'database',
            'open_storage', 'identity', 'Queue', 'open_queue', 'make_sampler', 'make_pruner', 'slots_of', 'fill',
            'count_ended', 'one_at_a_time', 'claim', 'is_twin', 'beating', 'attempt', 'check_errors', 'work',
            'open_search', 'open_inner', 'best_round', 'train_trial', 'worker_folder', 'clear_scratch',
-           'stop_with_parent', 'main', 'start_worker', 'last_words', 'stop_workers', 'tell_study', 'run_search',
-           'Candidate', 'candidates', 'inner_file', 'score_inner', 'run_inner', 'read_inner', 'choose', 'changes',
-           'write_best', 'trial_table', 'importances', 'front', 'space_shown', 'trials_shown', 'inner_shown',
-           'study_sentences', 'gains_shown', 'write_outcome']
+           'stop_with_parent', 'main', 'start_worker', 'last_words', 'stop_workers', 'tell_study', 'tend', 'run_search',
+           'Candidate', 'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left', 'run_inner',
+           'read_inner', 'choose', 'changes', 'write_best', 'trial_table', 'importances', 'front', 'space_shown',
+           'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome']
 
 # %% ../nbs/25_tuning.ipynb #28678bbd
 import json
@@ -26,7 +26,6 @@ import time
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,13 +34,13 @@ from typing import Any, Literal
 import optuna
 import pandas as pd
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning, OptunaError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials, get_storage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna_integration import PyTorchLightningPruningCallback
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tqdm import tqdm
 
@@ -207,7 +206,7 @@ def defaults_in(space: Sequence[Choice | Range], settings: RunSettings) -> dict[
         if parameter.called_for(own) and parameter.holds(own[parameter.name])
     }
 
-# %% ../nbs/25_tuning.ipynb #14cde371
+# %% ../nbs/25_tuning.ipynb #8f7ab151
 class Search(BaseModel):
     "What is searched, how long, and where its files go."
 
@@ -242,7 +241,7 @@ class Search(BaseModel):
         "The database that the person named, else a file of this comparison's own."
         return tuning_storage() or f"sqlite:///{self.folder.parent / 'study.db'}"
 
-# %% ../nbs/25_tuning.ipynb #67145622
+# %% ../nbs/25_tuning.ipynb #e3e1d1ab
 def make_search(
     settings: RunSettings,  # settled: with name, folds and portable paths
     space: Path | str = "",  # TOML that narrows the space
@@ -261,44 +260,50 @@ def make_search(
     except ValidationError as error:
         raise UserError(f"tuning: {findings(error)}") from None
 
-# %% ../nbs/25_tuning.ipynb #a3f7385f
+# %% ../nbs/25_tuning.ipynb #5c555825
 def masked(address: str) -> str:
     "Show a database's address without its password."
+    return make_url(address).render_as_string(hide_password=True)
+
+
+def database(address: str) -> URL:
+    "Read a database's address; what is none is a UserError."
     try:
-        return make_url(address).render_as_string(hide_password=True)
+        url = make_url(address)
     except ArgumentError:
-        return "the storage given"
+        told = "--storage is no database's address: give postgresql://… or sqlite:///…"
+        raise UserError(told) from None
+    if url.drivername in ("postgres", "postgresql"):
+        return url.set(drivername="postgresql+psycopg")
+    return url
 
-
+# %% ../nbs/25_tuning.ipynb #e6300e04
 def open_storage(
     address: str,  # SQLAlchemy's
-    beat_s: int,  # seconds between signs of life
+    beat_s: int,  # seconds between a trial's signs of life
     grace_s: int,  # seconds without one
 ) -> BaseStorage:
     "Open or make a study database; what cannot be reached is a UserError without password."
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    told, options = masked(address), {}
-    try:
-        url = make_url(address)
-        if url.drivername in ("postgres", "postgresql"):
-            url = url.set(drivername="postgresql+psycopg")
-        if url.drivername.startswith("sqlite"):
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-            options = {"connect_args": {"timeout": 60}}
-        beats = {"heartbeat_interval": beat_s, "grace_period": grace_s}
-        text = url.render_as_string(hide_password=False)
-        return get_storage(RDBStorage(text, options | {"pool_pre_ping": True}, **beats))
-    except ImportError as error:
-        driver = getattr(error, "name", None) or "a driver"
-        raise UserError(f"{told} needs {driver}: pip install -e .[tune]") from None
-    except (ArgumentError, SQLAlchemyError, OptunaError, OSError) as error:
-        why = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        secret = make_url(address).password if told != "the storage given" else address
-        why = why.replace(secret, "***") if secret else why
-        raise UserError(f"{told} cannot be used: {why}") from None
+    url, options = database(address), {"pool_pre_ping": True}
+    if url.drivername.startswith("sqlite") and url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        options["connect_args"] = {"timeout": 60}
+    text = url.render_as_string(hide_password=False)
+    beats = {"heartbeat_interval": beat_s, "grace_period": grace_s}
+    for pause in (1, 2, 0):
+        try:
+            return get_storage(RDBStorage(text, options, **beats))
+        except ImportError as error:
+            raise UserError(f"{masked(address)} needs {error.name}: pip install it") from None
+        except (SQLAlchemyError, OptunaError, RuntimeError, AssertionError, OSError) as error:
+            why = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            time.sleep(pause)
+    why = why.replace(url.password, "***") if url.password else why
+    raise UserError(f"{masked(address)} cannot be used: {why}")
 
-# %% ../nbs/25_tuning.ipynb #9c4859f6
+# %% ../nbs/25_tuning.ipynb #3f68e324
 FREE = ("name", "root", "threads", "tensorboard")  # settings that change no score
 
 
@@ -325,7 +330,7 @@ class Queue:
             pruner=make_pruner(self.search),
         )
 
-
+# %% ../nbs/25_tuning.ipynb #7226f07d
 def open_queue(search: Search, data: Any) -> Queue:
     "Open a search's study or make it; one of other settings, data or space is a UserError."
     storage = open_storage(search.storage, search.beat_s, search.grace_s)
@@ -349,7 +354,7 @@ def open_queue(search: Search, data: Any) -> Queue:
         )
     return Queue(storage, search)
 
-# %% ../nbs/25_tuning.ipynb #288c93ee
+# %% ../nbs/25_tuning.ipynb #7fd72a1d
 STARTUP = 8  # trials drawn at random before the sampler learns from them
 
 
@@ -370,7 +375,7 @@ def make_pruner(search: Search) -> optuna.pruners.BasePruner:
     rounds, _ = plan_steps(search.settings)
     return optuna.pruners.HyperbandPruner(1, rounds, 3, bootstrap_count=0)
 
-# %% ../nbs/25_tuning.ipynb #f2e88263
+# %% ../nbs/25_tuning.ipynb #396ca3c5
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 TRIES = 3  # times that parameters are tried whose worker dies
 
@@ -413,7 +418,7 @@ def count_ended(queue: Queue) -> int:
         any(t.state in ENDED for t in slots[slot]) for slot in range(queue.search.trials)
     )
 
-# %% ../nbs/25_tuning.ipynb #1f6e7f6f
+# %% ../nbs/25_tuning.ipynb #9eeb00e4
 def one_at_a_time(queue: Queue) -> Any:  # context manager
     "Lock the claims of a study in SQLite; other databases do it by themselves."
     url = make_url(queue.search.storage)
@@ -452,7 +457,7 @@ def is_twin(study: optuna.Study, trial: FrozenTrial) -> bool:
         if other.user_attrs["slot"] == trial.user_attrs["slot"]
     )
 
-# %% ../nbs/25_tuning.ipynb #396ca3c5
+# %% ../nbs/25_tuning.ipynb #6b894e80
 @contextmanager
 def beating(queue: Queue, trial_id: int) -> Iterator[None]:
     "Record a trial's signs of life while the block works."
@@ -497,7 +502,7 @@ def attempt(queue: Queue, number: int, objective: Objective) -> None:
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
 
-# %% ../nbs/25_tuning.ipynb #a8a1db2d
+# %% ../nbs/25_tuning.ipynb #afdef90d
 PAUSE_S = 1.0  # between looks at a study where nothing waits
 
 
@@ -529,7 +534,7 @@ def work(queue: Queue, objective: Objective, until: float | None = None) -> None
         else:
             attempt(queue, number, objective)
 
-# %% ../nbs/25_tuning.ipynb #4483df1d
+# %% ../nbs/25_tuning.ipynb #8f2b4fb7
 HELD_OUT = "held out"  # the part of chips that tuning must not see
 
 
@@ -549,7 +554,7 @@ def open_inner(search: Search, run: Run, number: int) -> Run:
     parts = inner[str(number)].reindex(run.parts.index).fillna(HELD_OUT)
     return replace(run, parts=run.parts.assign(part=parts))
 
-# %% ../nbs/25_tuning.ipynb #ca06d051
+# %% ../nbs/25_tuning.ipynb #bafbbd6a
 def best_round(run: Run) -> float:
     "Read the best validation average precision that a run wrote."
     return float(pd.read_csv(run.folder / "history.csv")["validation_ap"].max())
@@ -574,7 +579,7 @@ def train_trial(trial: Trial, run: Run, search: Search) -> float | tuple[float, 
         shutil.rmtree(mine.folder, ignore_errors=True)
     return score if search.goals == "score" else (score, float(flop))
 
-# %% ../nbs/25_tuning.ipynb #a6b5e1fd
+# %% ../nbs/25_tuning.ipynb #91f54240
 def worker_folder(search: Search) -> Path:
     "Name this process's scratch folder."
     return search.folder / "_work" / f"{socket.gethostname()}-{os.getpid()}"
@@ -607,10 +612,10 @@ def main() -> None:
     folder = worker_folder(search)
     try:
         run = open_search(search, folder)
-        if "inner" in given:
-            score_inner(search, run, Candidate(**given["inner"]), given["number"])
+        queue = open_queue(search, run.store.key)
+        if given.get("inner"):
+            score_left(queue, run)
         else:
-            queue = open_queue(search, run.store.key)
             work(queue, lambda trial: train_trial(trial, run, search), given["until"])
     except UserError as error:
         sys.exit(str(error))
@@ -619,7 +624,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/25_tuning.ipynb #e316fb7c
+# %% ../nbs/25_tuning.ipynb #b34d59aa
 def start_worker(search: Search, jobs: int, log: Path, **asked: Any) -> subprocess.Popen:
     "Start a worker with its share of the threads; what it says goes to a file."
     own = search.settings
@@ -657,7 +662,7 @@ def stop_workers(workers: Sequence[subprocess.Popen]) -> None:
             worker.kill()
             worker.wait()
 
-# %% ../nbs/25_tuning.ipynb #1827b4fc
+# %% ../nbs/25_tuning.ipynb #6cb61a4f
 def tell_study(queue: Queue) -> str:
     "Tell the best score and what did not complete, in a phrase."
     trials = queue.study().get_trials(deepcopy=False)
@@ -668,7 +673,25 @@ def tell_study(queue: Queue) -> str:
         told += f", {states.count(state)} {name}" if state in states else ""
     return told
 
+# %% ../nbs/25_tuning.ipynb #824125af
+def tend(
+    search: Search,
+    jobs: int,
+    workers: dict[Path, subprocess.Popen],
+    log: Path,
+    until: float | None,
+) -> str:  # what a worker said that died
+    "Start the worker of a log file where none runs, while there is time."
+    worker = workers.get(log)
+    if worker and worker.poll() is None:
+        return ""
+    told = last_words(log) if worker and worker.returncode else ""
+    workers.pop(log, None)
+    if not until or time.time() < until:
+        workers[log] = start_worker(search, jobs, log, until=until)
+    return told
 
+# %% ../nbs/25_tuning.ipynb #56adaa8f
 def run_search(
     queue: Queue,
     *,
@@ -679,39 +702,32 @@ def run_search(
     "Attempt all trials of a study in worker processes; goes on with one begun before."
     search, until = queue.search, time.time() + 60 * minutes if minutes else None
     clear_scratch(search)
-    with one_at_a_time(queue):
-        fill(queue)
-    done, deaths = count_ended(queue), 0
     logs = [search.folder / "_work" / f"worker-{os.getpid()}-{k}.log" for k in range(jobs)]
-    workers: dict[Path, subprocess.Popen] = {}
-    shape = {"desc": f"tune {search.label}", "unit": "trial", "leave": False, "disable": None}
+    workers, deaths, shape = {}, 0, {"unit": "trial", "leave": False, "disable": None}
     try:
-        with tqdm(total=search.trials, initial=done, **shape) as bar:
-            while done < search.trials and not (until and time.time() > until and not workers):
-                for log in logs:
-                    ended = workers[log].poll() if log in workers else 0
-                    if ended:
-                        deaths += 1
-                        if deaths > 3 * jobs:
-                            raise UserError(f"the workers die: {last_words(log)}")
-                        say(f"a worker ended ({last_words(log)}): another one takes its place")
-                    if ended is not None and not (until and time.time() > until):
-                        workers[log] = start_worker(search, jobs, log, until=until)
-                    elif ended is not None:
-                        workers.pop(log, None)
-                time.sleep(PAUSE_S)
+        with tqdm(total=search.trials, desc=f"tune {search.label}", **shape) as bar:
+            while (done := count_ended(queue)) < search.trials:
                 check_errors(queue)
+                deaths = deaths if done == bar.n else 0
                 bar.set_postfix_str(tell_study(queue), refresh=False)
-                bar.update((now := count_ended(queue)) - done)
-                done = now
+                bar.update(done - bar.n)
+                for log in logs:
+                    if told := tend(search, jobs, workers, log, until):
+                        deaths += 1
+                        say(f"a worker ended ({told}): another one takes its place")
+                        if deaths > 3 * jobs:
+                            raise UserError(f"the workers die one after another: {told}")
+                if not workers:
+                    break
+                time.sleep(PAUSE_S)
     finally:
         stop_workers(list(workers.values()))
         clear_scratch(search)
         for log in logs:
             log.unlink(missing_ok=True)
-    return done == search.trials
+    return count_ended(queue) >= search.trials
 
-# %% ../nbs/25_tuning.ipynb #05c6cd5d
+# %% ../nbs/25_tuning.ipynb #6288399b
 class Candidate(BaseModel):
     "Settings that inner folds judge."
 
@@ -733,7 +749,7 @@ def candidates(queue: Queue, most: int = 3) -> list[Candidate]:
             )
     return [Candidate(label=label, settings=settings) for settings, label in found.items()]
 
-
+# %% ../nbs/25_tuning.ipynb #af6a4b5f
 def inner_file(search: Search, candidate: Candidate, number: int) -> Path:
     "Name the file of a candidate's score on an inner fold."
     settings = candidate.settings.model_dump(exclude=set(FREE))
@@ -758,47 +774,65 @@ def score_inner(search: Search, run: Run, candidate: Candidate, number: int) -> 
     write_json(inner_file(search, candidate, number), found)
     shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/25_tuning.ipynb #bb8a2db6
+# %% ../nbs/25_tuning.ipynb #472e93e8
+def inner_tasks(queue: Queue) -> list[tuple[Candidate, int, Path]]:
+    "List the candidates on all inner folds, with the files of their scores."
+    folds = range(queue.search.inner_folds)
+    pairs = [(candidate, number) for number in folds for candidate in candidates(queue)]
+    return [(c, number, inner_file(queue.search, c, number)) for c, number in pairs]
+
+
+def score_left(queue: Queue, run: Run) -> None:
+    "Score what nobody else does or has done."
+    for candidate, number, path in inner_tasks(queue):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout), FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            if path.exists():
+                continue
+            try:
+                score_inner(queue.search, run, candidate, number)
+            except Exception as error:
+                told = (
+                    f"{candidate.label}, inner fold {number}: {type(error).__name__}: {error}"
+                )
+                path.with_suffix(".error").write_text(told)
+
+# %% ../nbs/25_tuning.ipynb #053a262f
 def run_inner(
     queue: Queue,
     *,
-    jobs: int = 1,  # at once, each in a process of its own
+    jobs: int = 1,  # workers, each in a process of its own
     say: Callable[[str], Any] = print,
 ) -> pd.DataFrame:  # candidate, inner_fold, average_precision, validation, minutes, chips
     "Score the candidates on all inner folds; those scored before are read."
-    search, running = queue.search, []
-    asked = [(c, k) for k in range(search.inner_folds) for c in candidates(queue)]
-    left = [(c, k) for c, k in asked if not inner_file(search, c, k).exists()]
+    search, paths = queue.search, [path for _, _, path in inner_tasks(queue)]
+    left = [path for path in paths if not path.exists()]
+    for path in left:
+        path.with_suffix(".error").unlink(missing_ok=True)
     shape = {"desc": f"inner folds {search.label}", "unit": "run", "leave": False}
-
-    def score(task: tuple[Candidate, int]) -> None:
-        candidate, number = task
-        log = inner_file(search, candidate, number).with_suffix(".log")
-        given = {"inner": candidate.model_dump(), "number": number}
-        running.append(worker := start_worker(search, jobs, log, **given))
-        if worker.wait():
-            say(f"{candidate.label}, inner fold {number}: FAILED: {last_words(log)}")
-        log.unlink(missing_ok=True)
-
-    pool = ThreadPoolExecutor(max_workers=jobs)
+    logs = [search.folder / "_work" / f"inner-{os.getpid()}-{k}.log" for k in range(jobs)]
+    workers = [start_worker(search, jobs, log, inner=True) for log in logs[: len(left)]]
     try:
-        for _ in tqdm(pool.map(score, left), total=len(left), disable=None, **shape):
-            pass
+        with tqdm(total=len(left), disable=None, **shape) as bar:
+            while any(worker.poll() is None for worker in workers):
+                bar.update(sum(path.exists() for path in left) - bar.n)
+                time.sleep(PAUSE_S)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        stop_workers([worker for worker in running if worker.poll() is None])
-        pool.shutdown()
+        stop_workers(workers)
+        clear_scratch(search)
+    for worker, log in zip(workers, logs, strict=False):
+        if worker.returncode:
+            say(f"a worker ended ({last_words(log)})")
+        log.unlink(missing_ok=True)
+    for path in left:
+        if (wrong := path.with_suffix(".error")).exists():
+            say(f"FAILED: {wrong.read_text()}")
     return read_inner(queue)
 
-
+# %% ../nbs/25_tuning.ipynb #5b1ddd7d
 def read_inner(queue: Queue) -> pd.DataFrame:
     "Read the inner scores that are there."
-    rows = [
-        read_json(path)
-        for number in range(queue.search.inner_folds)
-        for candidate in candidates(queue)
-        if (path := inner_file(queue.search, candidate, number)).exists()
-    ]
+    rows = [read_json(path) for _, _, path in inner_tasks(queue) if path.exists()]
     columns = ["candidate", "inner_fold", "average_precision", "validation", "minutes", "chips"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -817,7 +851,7 @@ def choose(queue: Queue, inner: pd.DataFrame) -> Candidate:
     better = means[means > means["defaults"]]
     return known[better.idxmax() if len(better) else "defaults"]
 
-# %% ../nbs/25_tuning.ipynb #824125af
+# %% ../nbs/25_tuning.ipynb #fe64924e
 def changes(search: Search, winner: Candidate) -> dict[str, Any]:
     "Name the winner's searched settings that differ from the program's defaults."
     plain_ones, own = RunSettings().model_dump(), winner.settings.model_dump()
@@ -852,7 +886,7 @@ def write_best(queue: Queue, inner: pd.DataFrame, winner: Candidate) -> Path:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
-# %% ../nbs/25_tuning.ipynb #6288399b
+# %% ../nbs/25_tuning.ipynb #12cd0645
 def trial_table(queue: Queue) -> pd.DataFrame:  # one row a trial, in the order of numbers
     "Gather a study's trials; twins are left out."
     rows = []
@@ -896,7 +930,7 @@ def front(table: pd.DataFrame) -> pd.Series:  # bool, of the rows of `trial_tabl
     best = score > score.cummax().shift(fill_value=-1.0)
     return best.reindex(table.index, fill_value=False)
 
-# %% ../nbs/25_tuning.ipynb #af6a4b5f
+# %% ../nbs/25_tuning.ipynb #44e27ebf
 def space_shown(search: Search) -> pd.DataFrame:  # text
     "Lay out what is searched."
     own, rows = search.settings.model_dump(), []
@@ -928,7 +962,7 @@ def trials_shown(search: Search, table: pd.DataFrame, most: int = 10) -> pd.Data
     ]
     return text.astype(object).where(text.notna() & (text != "nan"), "\N{EN DASH}")
 
-# %% ../nbs/25_tuning.ipynb #ce948d80
+# %% ../nbs/25_tuning.ipynb #84f2ee51
 def inner_shown(inner: pd.DataFrame, winner: Candidate) -> pd.DataFrame:  # text
     "Lay out the inner scores, the highest mean first; the winner is marked."
     table = inner.pivot(index="candidate", columns="inner_fold", values="average_precision")
@@ -964,12 +998,13 @@ def study_sentences(queue: Queue, inner: pd.DataFrame, winner: Candidate) -> lis
     else:
         chosen = "; ".join(f"{k} {v}" for k, v in changes(search, winner).items())
         told.append(
-            f"On the inner folds {winner.label} has the highest mean, {means[winner.label]:.4f} "
-            f"against {means['defaults']:.4f} of the defaults. It changes: {chosen}."
+            f"On the inner folds {winner.label} has the highest mean, "
+            f"{means[winner.label]:.4f} against {means['defaults']:.4f} of the defaults. "
+            f"It changes: {chosen}."
         )
     return told
 
-# %% ../nbs/25_tuning.ipynb #914f9cb7
+# %% ../nbs/25_tuning.ipynb #540c98d8
 def gains_shown(outer: pd.DataFrame) -> pd.DataFrame:  # text
     "Lay out the gain on test parts; folds whose test chips the search saw are marked."
     rows = []

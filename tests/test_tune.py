@@ -1,0 +1,283 @@
+"""Tuning as a person meets it, and its queue under four workers, one of which is killed."""
+
+import json
+import multiprocessing
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import nbformat
+import optuna
+import pytest
+from helpers import SMALL, CommandLine, finish, wait_for, write_dataset
+from optuna.trial import TrialState
+
+from asm_mapping.training import make_settings
+from asm_mapping.tuning import (
+    Queue,
+    Search,
+    count_ended,
+    open_queue,
+    open_storage,
+    suggest,
+    work,
+)
+
+PASSWORD = "pa55-never-shown"
+TRIALS, WORKERS = 40, 4
+SPACE = """
+encoder = "mobilenet_v2"
+decoder_channels = "64,48,32,24,16"
+batch_size = 4
+"""
+
+
+# ---------------------------------------------------------------- PostgreSQL
+
+
+def postgres_binaries(scratch: Path) -> Path:
+    "Find PostgreSQL's programs: the system's, else those of the pgserver package."
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    import pgserver  # wheels of PostgreSQL itself
+
+    whole = Path(pgserver.__file__).parent / "pginstall"
+    shutil.copytree(whole, scratch / "pginstall")  # readable for the user that starts it
+    return scratch / "pginstall/bin"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    "Start a PostgreSQL of our own, as an ordinary user, and stop it in the end."
+    user = {"user": "nobody"} if os.getuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="asm-pg-") as name:
+        scratch = Path(name)
+        scratch.chmod(0o755)
+        programs, data, port = postgres_binaries(scratch), scratch / "data", free_port()
+        data.mkdir(mode=0o700)
+        secret = scratch / "secret"
+        secret.write_text(PASSWORD)
+        if user:
+            owner = pwd.getpwnam("nobody")
+            for path in (data, secret):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        quiet = {"stdout": subprocess.DEVNULL, "cwd": scratch} | user
+        made = [programs / "initdb", "-D", data, "-U", "asm", "-A", "scram-sha-256"]
+        subprocess.run([*made, f"--pwfile={secret}", "-E", "UTF8"], check=True, **quiet)
+        asked = [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(
+            [*asked, "-k", data, "-c", "fsync=off"], stderr=subprocess.DEVNULL, **quiet
+        )
+        try:
+            wait_for(lambda: answers(port), server)
+            yield f"postgresql://asm:{PASSWORD}@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)  # fast: open connections are closed
+            server.wait(timeout=30)
+
+
+def answers(port: int) -> bool:
+    "Say whether the server takes connections."
+    import psycopg
+
+    try:
+        address = f"postgresql://asm:{PASSWORD}@127.0.0.1:{port}/postgres"
+        psycopg.connect(address, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- the queue
+
+
+def cheap(trial: optuna.Trial) -> float:
+    "Stand in for a training of a second: a valley over the learning rate, seen in rounds."
+    chosen = suggest(trial, search_of("").space, search_of("").settings)
+    trial.set_user_attr("pid", os.getpid())
+    score = 1 - abs(chosen.learning_rate - 1e-3) * 100
+    for step in range(4):
+        time.sleep(0.15)
+        trial.report(score * (step + 1) / 4, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return score
+
+
+def search_of(name: str) -> Search:
+    settings = make_settings(modality="late_fusion", name=name)
+    return Search(settings=settings, trials=TRIALS, beat_s=1, grace_s=3)
+
+
+def serve(storage: str, name: str) -> None:
+    "Be a worker."
+    os.environ["ASM_STORAGE"] = storage
+    work(open_queue(search_of(name), "data"), cheap)
+
+
+def running(queue: Queue) -> list[optuna.trial.FrozenTrial]:
+    "List the trials whose worker is at it."
+    trials = queue.study().get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in trials if "pid" in trial.user_attrs]
+
+
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+def test_four_workers_one_killed(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    address = f"sqlite:///{tmp_path}/study.db"
+    if kind == "postgres":
+        address = request.getfixturevalue("postgres")
+    monkeypatch.setenv("ASM_STORAGE", address)
+    fork = multiprocessing.get_context("fork")
+    workers = [fork.Process(target=serve, args=(address, f"q-{kind}")) for _ in range(WORKERS)]
+    for worker in workers:  # all at once: nobody has made the study before
+        worker.start()
+    end = time.monotonic() + 60
+    queue = None
+    while True:
+        assert time.monotonic() < end, "no trial began"
+        time.sleep(0.3)
+        if queue is None and all(worker.is_alive() for worker in workers):
+            queue = open_queue(search_of(f"q-{kind}"), "data")
+        if queue and count_ended(queue) >= 6 and (victims := running(queue)):
+            break
+    victim = victims[0]
+    os.kill(victim.user_attrs["pid"], signal.SIGKILL)
+    for worker in workers:
+        worker.join(timeout=120)
+    assert sorted(worker.exitcode for worker in workers) == [-signal.SIGKILL, 0, 0, 0]
+    check_study(queue, victim.number)
+
+
+def check_study(queue: Queue, killed: int) -> None:
+    "Exactly the wanted trials, each slot served once, the killed one failed and retried."
+    trials = queue.study().trials
+    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    assert len(ended) == TRIALS == count_ended(queue)
+    assert sorted(trial.user_attrs["slot"] for trial in ended) == list(range(TRIALS))
+    others = [t for t in trials if t not in ended and "twin" not in t.user_attrs]
+    assert [(t.number, t.state) for t in others] == [(killed, TrialState.FAIL)]
+    assert any(trial.state == TrialState.PRUNED for trial in ended)
+    again = [t for t in ended if t.user_attrs.get("retry_of") == killed]
+    assert [trial.params for trial in again] == [trials[killed].params]
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    first = next(trial for trial in ended if trial.user_attrs["slot"] == 0)
+    assert suggest(first, queue.search.space, queue.search.settings) == queue.search.settings
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "Twelve chips, each a place of its own, so that inner folds have something to divide."
+    folder = tmp_path_factory.mktemp("tuning")
+    manifest = write_dataset(folder, "places", seed=2)
+    table = folder / "places/chips.csv"
+    rows = [f"c{number:02d},g{number:02d}" for number in range(12)]
+    table.write_text("\n".join(["chip,group", *rows]) + "\n")
+    (folder / "space.toml").write_text(SPACE)
+    return manifest
+
+
+def words(places: Path, *more: object) -> list[object]:
+    "Say a short search."
+    space = places.with_name("space.toml")
+    return ["tune", places, "--modality", "optical", "--inner-folds", 2, "--space", space,
+            "--jobs", 2, *SMALL, *more]  # fmt: skip
+
+
+def ended_trials(address: str, name: str) -> dict[int, float]:
+    "Read the scores that are in the database."
+    with mock.patch.dict(os.environ, {"ASM_STORAGE": address}):
+        study = optuna.load_study(study_name=name, storage=open_storage(address, 15, 60))
+    return {t.number: t.value for t in study.trials if t.state == TrialState.COMPLETE}
+
+
+def children_of(folder: Path) -> list[Path]:
+    return list(folder.glob("places/tune/*/_work/*"))
+
+
+def test_ctrl_c_keeps_trials_and_the_same_command_goes_on(cli: CommandLine, places: Path):
+    asked = words(places, "--trials", 4, "--pruner", "none")
+    folder = cli.runs / "places/tune/optical-fold-0"
+    address = f"sqlite:///{cli.runs}/places/tune/study.db"
+    process = cli.start(*asked)
+
+    def one_is_done() -> bool:
+        try:
+            return 1 <= len(ended_trials(address, "places-optical-fold-0"))
+        except (KeyError, optuna.exceptions.OptunaError):
+            return False
+
+    wait_for(lambda: (cli.runs / "places/tune/study.db").exists(), process)
+    wait_for(one_is_done, process)
+    process.send_signal(signal.SIGINT)
+    assert "stopped" in finish(process, 130).text
+    assert not children_of(cli.runs), "workers left something behind"
+    before = ended_trials(address, "places-optical-fold-0")
+    assert 1 <= len(before) < 4
+    told = cli(*asked).text
+    after = ended_trials(address, "places-optical-fold-0")
+    assert len(after) == 4 and before.items() <= after.items()
+    assert "best.toml" in told and "next: asm-mapping compare" in told
+    for name in ("trials.csv", "inner.csv", "outer.csv", "best.toml", "tune.ipynb"):
+        assert (folder / name).exists(), name
+    notebook = nbformat.read(folder / "tune.ipynb", as_version=4)
+    assert sum("image/png" in str(cell.get("outputs")) for cell in notebook.cells) == 5
+    assert not children_of(cli.runs)
+
+
+def test_other_settings_or_wrong_words_are_told(cli: CommandLine, places: Path):
+    test = "test_ctrl_c_keeps_trials_and_the_same_command_goes_on"
+    if not (cli.runs / "places/tune/study.db").exists():
+        pytest.skip(f"needs {test}")
+    told = cli.quickly(*words(places, "-p", "steps", 7), status=1)
+    assert "steps is 6 there, 7 here" in told and "--name" in told
+    for more, why in (
+        (["--modality", "decision_fusion"], "finished runs"),
+        (["--inner-folds", 9], "inner"),
+        (["--settings", places], "cannot be read as TOML settings"),
+    ):
+        told = cli.quickly(*words(places, *more), status=1)
+        assert why.split()[0] in told or "folds" in told or "unknown" in told, told
+
+
+def test_settings_of_a_file_reach_a_run(cli: CommandLine, places: Path, tmp_path: Path):
+    given = tmp_path / "best.toml"
+    given.write_text('learning_rate = 0.002\nloss = "bce"\n')
+    run = ["run", places, "--modality", "sar", "--name", "from-file", "--settings", given]
+    cli(*run, *SMALL, "-p", "loss", "dice")
+    kept = json.loads((cli.runs / "from-file/sar/fold-0/settings.json").read_text())
+    assert (kept["learning_rate"], kept["loss"], kept["steps"]) == (0.002, "dice", 6)
+    given.write_text('fold = "1"\n')
+    assert "fold is the command's" in cli.quickly(*run, status=1)
+
+
+def test_two_goals_on_postgres_and_the_password_stays_unseen(
+    cli: CommandLine, places: Path, postgres: str
+):
+    asked = words(places, "--trials", 2, "--goals", "score,flop", "--name", "shared")
+    with mock.patch.dict(cli.env, {"ASM_STORAGE": postgres}):
+        told = cli(*asked).text
+    assert len(ended_trials(postgres, "shared-optical-fold-0")) == 2
+    assert PASSWORD not in told
+    assert not (cli.runs / "shared/tune/study.db").exists()
+    for path in [*cli.runs.glob("shared*/**/*"), *cli.root.glob("reports/**/*")]:
+        assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
