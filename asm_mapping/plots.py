@@ -10,10 +10,10 @@ __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'NO_DATA', 'PA
            'unit_table', 'positives_figure', 'band_samples', 'channel_unit', 'draw_distributions', 'band_figure',
            'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet', 'dataset_table', 'parts_table',
            'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name', 'arm_legend', 'training_figure',
-           'draw_trials', 'trial_legend', 'study_figure', 'slice_figure', 'choice_label', 'importance_figure',
-           'pareto_figure', 'error_image', 'f1_of', 'chip_grid_figure', 'draw_tiles', 'draw_prediction', 'look_at',
-           'natural_colour', 'band_place', 'place_axes', 'draw_sites', 'map_figure', 'site_windows', 'sites_figure',
-           'map_summary_table', 'site_table']
+           'draw_trials', 'trial_legend', 'study_figure', 'slice_figure', 'choice_order', 'choice_label',
+           'importance_figure', 'pareto_figure', 'error_image', 'f1_of', 'chip_grid_figure', 'draw_tiles',
+           'draw_prediction', 'look_at', 'natural_colour', 'band_place', 'place_axes', 'draw_sites', 'map_figure',
+           'site_windows', 'sites_figure', 'map_summary_table', 'site_table']
 
 # %% ../nbs/50_plots.ipynb #8156be7f
 import io
@@ -35,6 +35,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
@@ -733,6 +734,7 @@ def slice_figure(
     table: pd.DataFrame,  # of `tuning.trial_table`
     names: Sequence[str],  # searched parameters
     title: str,
+    log: Sequence[str] = (),  # those drawn on a logarithm
 ) -> Picture:
     "Draw the score against each parameter that at least two complete trials chose differently."
     done = table[table["state"] == "complete"]
@@ -745,19 +747,27 @@ def slice_figure(
         values = table[name]
         if pd.api.types.is_float_dtype(values) and values.nunique() > 3:
             draw_trials(panel, values, table)
-            if values.min() > 0 and values.max() / values.min() > 20:
+            if name in log:
                 panel.set_xscale("log")
+                panel.xaxis.set_minor_formatter(NullFormatter())
         else:
-            kinds = sorted(values.dropna().unique())
+            kinds = sorted(values.dropna().unique(), key=choice_order)
             place = values.map({kind: float(place) for place, kind in enumerate(kinds)})
             draw_trials(panel, place, table)
-            panel.set_xticks(range(len(kinds)), [choice_label(kind) for kind in kinds])
+            shown = [choice_label(kind) for kind in kinds]
+            panel.set_xticks(range(len(kinds)), shown, fontsize=6.5)
             panel.set_xlim(-0.5, len(kinds) - 0.5)
         panel.set_title(name.replace("_", " ").capitalize(), loc="left")
     for panel in axes[:, 0]:
         panel.set_ylabel("Validation AP")
     trial_legend(picture)
     return picture
+
+# %% ../nbs/50_plots.ipynb #e58cf7a9
+def choice_order(kind: object) -> tuple[float, str]:
+    "Sort choices by the number they begin with, then by name."
+    found = re.match(r"\d+", str(kind))
+    return (float(found[0]) if found else 0.0, str(kind))
 
 
 def choice_label(kind: object) -> str:

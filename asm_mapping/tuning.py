@@ -345,14 +345,16 @@ def open_queue(search: Search, data: Any) -> Queue:
     kept = study.user_attrs.get("identity")
     if kept is None:
         study.set_user_attr("identity", asked)
-    elif kept != asked:
-        differ = [key for key in {**kept, **asked} if kept.get(key) != asked.get(key)]
-        told = "; ".join(f"{k} is {kept.get(k)!r} there, {asked.get(k)!r} here" for k in differ)
-        raise UserError(
-            f"study {search.study_name} in {masked(search.storage)} was begun with other "
-            f"settings: {told}. Choose another --name to start a study of its own"
-        )
-    return Queue(storage, search)
+        return Queue(storage, search)
+    kept = plain(RunSettings().model_dump(exclude=set(FREE))) | kept  # of an older version
+    if kept == asked:
+        return Queue(storage, search)
+    differ = [key for key in {**kept, **asked} if kept.get(key) != asked.get(key)]
+    told = "; ".join(f"{k} is {kept.get(k)!r} there, {asked.get(k)!r} here" for k in differ)
+    raise UserError(
+        f"study {search.study_name} in {masked(search.storage)} was begun with other "
+        f"settings: {told}. Choose another --name to start a study of its own"
+    )
 
 # %% ../nbs/25_tuning.ipynb #7fd72a1d
 STARTUP = 8  # trials drawn at random before the sampler learns from them
@@ -939,7 +941,10 @@ def space_shown(search: Search) -> pd.DataFrame:  # text
         if decider in ("modality",) and not parameter.called_for(own):
             continue
         only = f"{parameter.only[0]} is {parameter.only[1]}" if parameter.only else ""
-        row = {"setting": parameter.name, "values": told_values(parameter)}
+        values = told_values(parameter)
+        if isinstance(parameter, Choice):  # widths have commas of their own
+            values = "; ".join(map(str, parameter.values))
+        row = {"setting": parameter.name, "values": values}
         rows.append(row | {"default": str(own[parameter.name]), "only where": only})
     return pd.DataFrame(rows)
 
@@ -996,7 +1001,10 @@ def study_sentences(queue: Queue, inner: pd.DataFrame, winner: Candidate) -> lis
     if winner.label == "defaults":
         told.append("On the inner folds nothing beat the defaults: they are kept.")
     else:
-        chosen = "; ".join(f"{k} {v}" for k, v in changes(search, winner).items())
+        chosen = "; ".join(
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in changes(search, winner).items()
+        )
         told.append(
             f"On the inner folds {winner.label} has the highest mean, "
             f"{means[winner.label]:.4f} against {means['defaults']:.4f} of the defaults. "

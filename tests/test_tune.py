@@ -200,7 +200,7 @@ def words(places: Path, *more: object) -> list[object]:
     "Say a short search."
     space = places.with_name("space.toml")
     return ["tune", places, "--modality", "optical", "--inner-folds", 2, "--space", space,
-            "--jobs", 2, *SMALL, *more]  # fmt: skip
+            *SMALL, *more]  # fmt: skip
 
 
 def ended_trials(address: str, name: str) -> dict[int, float]:
@@ -210,53 +210,65 @@ def ended_trials(address: str, name: str) -> dict[int, float]:
     return {t.number: t.value for t in study.trials if t.state == TrialState.COMPLETE}
 
 
-def children_of(folder: Path) -> list[Path]:
-    return list(folder.glob("places/tune/*/_work/*"))
-
-
-def test_ctrl_c_keeps_trials_and_the_same_command_goes_on(cli: CommandLine, places: Path):
-    asked = words(places, "--trials", 4, "--pruner", "none")
-    folder = cli.runs / "places/tune/optical-fold-0"
-    address = f"sqlite:///{cli.runs}/places/tune/study.db"
-    process = cli.start(*asked)
+def test_ctrl_c_keeps_trials_and_the_same_command_goes_on(
+    cli: CommandLine, places: Path, postgres: str
+):
+    asked = words(places, "--trials", 3, "--pruner", "none", "--name", "shared")
+    folder, study = cli.runs / "shared/tune/optical-fold-0", "shared-optical-fold-0"
 
     def one_is_done() -> bool:
         try:
-            return 1 <= len(ended_trials(address, "places-optical-fold-0"))
-        except (KeyError, optuna.exceptions.OptunaError):
+            return bool(ended_trials(postgres, study))
+        except KeyError:
             return False
 
-    wait_for(lambda: (cli.runs / "places/tune/study.db").exists(), process)
-    wait_for(one_is_done, process)
-    process.send_signal(signal.SIGINT)
-    assert "stopped" in finish(process, 130).text
-    assert not children_of(cli.runs), "workers left something behind"
-    before = ended_trials(address, "places-optical-fold-0")
-    assert 1 <= len(before) < 4
-    told = cli(*asked).text
-    after = ended_trials(address, "places-optical-fold-0")
-    assert len(after) == 4 and before.items() <= after.items()
+    with mock.patch.dict(cli.env, {"ASM_STORAGE": postgres}):
+        process = cli.start(*asked)
+        wait_for(one_is_done, process)
+        process.send_signal(signal.SIGINT)
+        first = finish(process, 130).text
+        assert "stopped" in first
+        before = ended_trials(postgres, study)
+        assert 1 <= len(before) < 3 and not list(folder.glob("_work/*"))
+        told = cli(*asked).text
+    after = ended_trials(postgres, study)
+    assert len(after) == 3 and before.items() <= after.items()
     assert "best.toml" in told and "next: asm-mapping compare" in told
     for name in ("trials.csv", "inner.csv", "outer.csv", "best.toml", "tune.ipynb"):
         assert (folder / name).exists(), name
     notebook = nbformat.read(folder / "tune.ipynb", as_version=4)
-    assert sum("image/png" in str(cell.get("outputs")) for cell in notebook.cells) == 5
-    assert not children_of(cli.runs)
+    assert sum("image/png" in str(cell.get("outputs")) for cell in notebook.cells) == 4
+    assert not list(folder.glob("_work/*")) and not (folder.parent / "study.db").exists()
+    check_unseen(cli, first + told)
 
 
-def test_other_settings_or_wrong_words_are_told(cli: CommandLine, places: Path):
-    test = "test_ctrl_c_keeps_trials_and_the_same_command_goes_on"
-    if not (cli.runs / "places/tune/study.db").exists():
-        pytest.skip(f"needs {test}")
-    told = cli.quickly(*words(places, "-p", "steps", 7), status=1)
-    assert "steps is 6 there, 7 here" in told and "--name" in told
-    for more, why in (
+def check_unseen(cli: CommandLine, told: str) -> None:
+    "The password stands in nothing that was said or written."
+    assert PASSWORD not in told
+    for path in [*cli.runs.glob("shared*/**/*"), *cli.root.glob("reports/**/*")]:
+        assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
         (["--modality", "decision_fusion"], "finished runs"),
-        (["--inner-folds", 9], "inner"),
-        (["--settings", places], "cannot be read as TOML settings"),
-    ):
-        told = cli.quickly(*words(places, *more), status=1)
-        assert why.split()[0] in told or "folds" in told or "unknown" in told, told
+        (["--inner-folds", 9], "do not make 9 folds"),
+        (["--fold", "final"], "no test part"),
+        (["--also", 7], "fold 7"),
+        (["--space", "nowhere.toml"], "nowhere.toml"),
+        (["--settings", "nowhere.toml"], "nowhere.toml"),
+        (["--goals", "speed"], "goals"),
+        (["--storage", "postgresql://a:pa55@127.0.0.1:1/b"], "a:***@127.0.0.1:1/b cannot"),
+    ],
+)
+def test_wrong_words_are_told_before_any_trial(
+    cli: CommandLine, places: Path, more: list, told: str
+):
+    asked = words(places, "--name", "wrong", *more)
+    with mock.patch.dict(os.environ):  # the command keeps a storage in its environment
+        said = cli.quickly(*asked, status=1)
+    assert told in said and "pa55" not in said
 
 
 def test_settings_of_a_file_reach_a_run(cli: CommandLine, places: Path, tmp_path: Path):
@@ -268,16 +280,3 @@ def test_settings_of_a_file_reach_a_run(cli: CommandLine, places: Path, tmp_path
     assert (kept["learning_rate"], kept["loss"], kept["steps"]) == (0.002, "dice", 6)
     given.write_text('fold = "1"\n')
     assert "fold is the command's" in cli.quickly(*run, status=1)
-
-
-def test_two_goals_on_postgres_and_the_password_stays_unseen(
-    cli: CommandLine, places: Path, postgres: str
-):
-    asked = words(places, "--trials", 2, "--goals", "score,flop", "--name", "shared")
-    with mock.patch.dict(cli.env, {"ASM_STORAGE": postgres}):
-        told = cli(*asked).text
-    assert len(ended_trials(postgres, "shared-optical-fold-0")) == 2
-    assert PASSWORD not in told
-    assert not (cli.runs / "shared/tune/study.db").exists()
-    for path in [*cli.runs.glob("shared*/**/*"), *cli.root.glob("reports/**/*")]:
-        assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
