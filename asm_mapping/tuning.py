@@ -905,6 +905,8 @@ def trial_table(queue: Queue) -> pd.DataFrame:  # one row a trial, in the order 
         rows.append(row | trial.params)
     names = [parameter.name for parameter in queue.search.space]
     table = pd.DataFrame(rows)
+    numbers = ["average_precision", "best_round", "minutes", "flop_per_pixel", "parameters"]
+    table[numbers] = table[numbers].astype(float)
     named = [name for name in names if name in table]
     return table[[name for name in table if name not in names] + named]
 
