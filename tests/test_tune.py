@@ -50,9 +50,10 @@ def postgres_binaries(scratch: Path) -> Path:
         return found[-1].parent
     import pgserver  # wheels of PostgreSQL itself
 
-    whole = Path(pgserver.__file__).parent / "pginstall"
-    shutil.copytree(whole, scratch / "pginstall")  # readable for the user that starts it
-    return scratch / "pginstall/bin"
+    package = Path(pgserver.__file__).parent
+    for part in ("pgserver/pginstall", "pgserver.libs"):  # where its user may read them
+        shutil.copytree(package.parent / part, scratch / part)
+    return scratch / "pgserver/pginstall/bin"
 
 
 def free_port() -> int:
