@@ -47,6 +47,7 @@ from tqdm import tqdm
 from asm_mapping.config import (
     UserError,
     findings,
+    keep_freed_memory,
     plain,
     project_root,
     read_json,
@@ -610,6 +611,7 @@ def main() -> None:
     "Do what a JSON text asks for: attempt trials, or score settings on an inner fold."
     given = json.loads(sys.argv[1])
     search = Search(**given["search"])
+    keep_freed_memory()
     stop_with_parent()
     folder = worker_folder(search)
     try:
