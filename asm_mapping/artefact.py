@@ -38,7 +38,8 @@ from asm_mapping.config import (
     whole_folder,
     write_json,
 )
-from .fusion import build_model, differences
+from .encoders import differences
+from .fusion import build_model
 from .sensors import check_derived, sensor_from
 from .unet import Architecture
 
@@ -61,6 +62,8 @@ class ArchitectureCard(TypedDict):
     decoder_channels: NotRequired[list[Width]]
     scse: NotRequired[StrictBool]
     merge: NotRequired[str]
+    optical_bands: NotRequired[list[str]]
+    sar_bands: NotRequired[list[str]]
 
 
 class RoleCard(TypedDict):

@@ -218,6 +218,7 @@ def compare_all(
     "Run all arms, folds and seeds, then execute the comparison over what finished."
     from asm_mapping.catalog import open_dataset
     from asm_mapping.compare import parse_arms
+    from asm_mapping.encoders import whole_paths
     from asm_mapping.runs import estimate, execute, plan_runs, portable, run_all, template
 
     decided = {"dataset", "modality", "fold", "folds", "seed", "streams"} & common.keys()
@@ -233,6 +234,7 @@ def compare_all(
         raise UserError(f"--folds {folds}: a comparison needs two test parts or more")
     paths = portable(manifest, common.get("root", ""))
     common = common | paths | {"name": name}
+    common["weights"] = whole_paths(common.get("weights", "none"))
     planned = plan_runs(common, arms, folds, seeds)
     say(estimate(planned, manifest, seeds))
     failed = run_all(planned, seeds=seeds, jobs=jobs, say=say)

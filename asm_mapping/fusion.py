@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENCODER', 'look', 'to_reference', 'SingleSensor', 'EarlyFusion', 'level_shares', 'encode_seen', 'spread',
            'memory_format', 'blank_levels', 'Merge', 'absent', 'LateFusion', 'DecisionFusion', 'fit_decision',
-           'SensorTwice', 'build_model', 'build_late_fusion_from_streams', 'differences', 'flop_per_pixel']
+           'SensorTwice', 'build_model', 'build_late_fusion_from_streams', 'flop_per_pixel']
 
 # %% ../nbs/21_fusion.ipynb #78c7b879
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import UserError
+from .encoders import differences, weights_for
 from asm_mapping.unet import (
     CONTROLS,
     DEPTH,
@@ -63,7 +64,7 @@ class SingleSensor(nn.Module):
     def __init__(self, architecture: Architecture, role: str) -> None:
         super().__init__()
         self.role, self.ratio = role, architecture.ratio
-        self.network = UNet(architecture.channels(role), architecture)
+        self.network = UNet(architecture.channels(role), architecture, (role,))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:  # (B, 1, H, W)
         "Give logits on the reference grid."
@@ -80,7 +81,7 @@ class EarlyFusion(nn.Module):
         super().__init__()
         self.architecture = architecture
         channels = architecture.optical_channels + architecture.sar_channels
-        self.network = UNet(channels, architecture)
+        self.network = UNet(channels, architecture, ("optical", "sar"))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:  # (B, 1, H, W)
         "Give logits on the reference grid."
@@ -210,8 +211,14 @@ class LateFusion(nn.Module):
         self.shift = a.ratio - 1  # SAR level i joins optical level i + shift
         self.encoders = nn.ModuleDict(
             {
-                "optical": make_encoder(a.encoder, a.optical_channels, a.weights),
-                "sar": make_encoder(a.encoder, a.sar_channels, a.weights, DEPTH - self.shift),
+                role: make_encoder(
+                    a.encoder,
+                    a.channels(role),
+                    weights_for(a.weights, role),
+                    DEPTH - (self.shift if role == "sar" else 0),
+                    a.bands(role),
+                )
+                for role in ("optical", "sar")
             }
         )
         optical, sar = (self.encoders[role].out_channels[1:] for role in ("optical", "sar"))
@@ -315,14 +322,17 @@ class SensorTwice(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.role, self.ratio = architecture.roles[0], architecture.ratio
-        channels = architecture.channels(self.role)
+        channels, bands = architecture.channels(self.role), architecture.bands(self.role)
         self.network = LateFusion(
             replace(
                 architecture,
                 modality="late_fusion",
                 ratio=1,
+                weights=weights_for(architecture.weights, self.role),
                 optical_channels=channels,
                 sar_channels=channels,
+                optical_bands=bands,
+                sar_bands=bands,
             )
         )
 
@@ -374,23 +384,6 @@ def build_late_fusion_from_streams(
         encoder.load_state_dict({name: stream[name] for name in wanted}, strict=True)
         loaded += len(wanted)
     return loaded
-
-
-def differences(
-    wanted: Mapping[str, Tensor],  # a model's state
-    given: Mapping[str, Tensor],  # what should fill it
-) -> str:  # "" where names and shapes are the same
-    "Tell what keeps a state from filling a model."
-    missing = [name for name in wanted if name not in given]
-    surplus = [name for name in given if name not in wanted]
-    shared = [name for name in wanted if name in given]
-    misshaped = [name for name in shared if wanted[name].shape != given[name].shape]
-    told = (("missing", missing), ("surplus", surplus), ("of another shape", misshaped))
-    return "; ".join(
-        f"{len(names)} of {len(wanted)} tensors {kind} ({', '.join(names[:3])})"
-        for kind, names in told
-        if names
-    )
 
 # %% ../nbs/21_fusion.ipynb #82aecd5c
 def flop_per_pixel(

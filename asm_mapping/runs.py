@@ -46,6 +46,7 @@ from asm_mapping.config import (
     write_json,
 )
 from .demo import write_demo_scene
+from .encoders import whole_paths
 from .fusion import build_model, flop_per_pixel
 from .predict import make_map_settings, predict
 from .splits import inner_splits, make_splits
@@ -232,6 +233,7 @@ def portable(manifest: Manifest, root: str = "") -> dict[str, str]:  # dataset, 
 def settle(settings: RunSettings, manifest: Manifest) -> RunSettings:
     "Fill in the name, the number of folds and the portable paths; refuse an unknown fold."
     found = {"name": settings.name or manifest.name, "folds": check_fold(settings, manifest)}
+    found["weights"] = whole_paths(settings.weights)
     return settings.model_copy(update=found | portable(manifest, settings.root))
 
 # %% ../nbs/51_runs.ipynb #a120a605

@@ -92,6 +92,7 @@ from asm_mapping.unet import (
     MODALITIES,
     Architecture,
     count_parameters,
+    loaded_parts,
     roles_of,
     weights_loaded,
 )
@@ -149,7 +150,7 @@ class NetworkSettings(WhatSettings):
     "What is trained: encoder, decoder, merge, where the weights start."
 
     encoder: str = "resnet18"  # any smp encoder
-    weights: str = "none"  # its pretrained weights by name
+    weights: str = "none"  # a name or a file; optical=…,sar=… for one each (19_encoders)
     decoder_channels: str = "256,128,64,32,16"  # widths from coarse to fine
     scse: bool = False  # squeeze-and-excitation in the decoder
     merge: Literal["concat", "mean"] = "concat"  # late fusion: how features are merged
@@ -444,6 +445,7 @@ def make_architecture(settings: RunSettings, manifest: Manifest, ratio: int) -> 
         decoder_channels=tuple(int(width) for width in settings.decoder_channels.split(",")),
         scse=settings.scse,
         merge=settings.merge,
+        **{f"{role}_bands": manifest.channels(role) for role in roles},
     )
 
 # %% ../nbs/24_training.ipynb #3f1f5c48
@@ -487,6 +489,8 @@ def make_network(run: Run) -> tuple[nn.Module, dict]:  # the network; what was l
     lightning.seed_everything(run.settings.seed, verbose=False)
     network = build_model(architecture_of(run))
     loaded = {"weights": run.settings.weights, "tensors": weights_loaded(network)}
+    if parts := loaded_parts(network):
+        loaded["encoders"] = parts
     if run.settings.streams:
         states = {}
         for role, folder in stream_folders(run.settings).items():
