@@ -260,6 +260,7 @@ class TrainingBatches(IterableDataset):
         seed: int,
         steps_per_epoch: int,
         roles: Sequence[str] | None = None,  # sensors to read; all if None
+        share: tuple[int, int] = (0, 1),  # rank, ranks: which part of each batch to load
     ):
         if not len(numbers):
             raise UserError(f"no training chips for {store.folder}")
@@ -269,6 +270,8 @@ class TrainingBatches(IterableDataset):
         self.augmentation, self.batch_size, self.seed = augmentation, batch_size, seed
         self.chip_px, self.steps_per_epoch, self.current_epoch = chip_px, steps_per_epoch, 0
         self.bands = {role: len(store.manifest.role(role).sensor.bands) for role in store.roles}
+        rank, ranks = share
+        self.mine = range(batch_size * rank // ranks, batch_size * (rank + 1) // ranks)
         fixed = {"statistics": statistics, "roles": roles, "chip_px": chip_px}
         self.load = partial(load_batch, store, **fixed)
 
@@ -286,7 +289,7 @@ class TrainingBatches(IterableDataset):
 
     def batch(self, step: int) -> dict[str, Tensor]:
         "Load the batch at this place of the stream."
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        places = [step * self.batch_size + place for place in self.mine]
         chips = [stream_chip(place, self.numbers, self.seed) for place in places]
         draws = [draw_chip(self.augmentation, (self.seed, *pair), self.bands) for pair in chips]
         return self.load([chip for _, chip in chips], draws=draws)

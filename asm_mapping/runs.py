@@ -49,6 +49,7 @@ from .demo import write_demo_scene
 from .encoders import whole_paths
 from .fusion import build_model, flop_per_pixel
 from .predict import make_map_settings, predict
+from .processes import job_place
 from .splits import inner_splits, make_splits
 from .store import Store, prepare
 from asm_mapping.training import (
@@ -56,6 +57,7 @@ from asm_mapping.training import (
     RunSettings,
     check_fold,
     check_roles,
+    join_run,
     make_architecture,
     make_settings,
     open_dataset,
@@ -168,12 +170,12 @@ def run_folder(settings: RunSettings, seeds: int = 1) -> Path:
 # %% ../nbs/51_runs.ipynb #de5513f3
 def differences(folder: Path, settings: RunSettings) -> list[str]:
     "Name each setting in which a finished run differs from the one asked for."
-    kept = read_json(folder / "settings.json")
+    kept, default = read_json(folder / "settings.json"), RunSettings.model_fields
     asked = settings.model_dump()
     return [
         f"{key} is {kept.get(key)!r} there, {asked[key]!r} here"
         for key in asked
-        if key not in SAME_RESULT and kept.get(key) != asked[key]
+        if key not in SAME_RESULT and kept.get(key, default[key].default) != asked[key]
     ]
 
 
@@ -251,6 +253,9 @@ def run_one(
     store = prepare(manifest)
     folder = run_folder(settings, seeds)
     label = f"{settings.arm} {folder.name}"
+    if (place := job_place()) and place[0] > 0 and settings.ranks > 1:
+        join_run(settings, folder)
+        return folder
     with only_one(folder):
         if reuse(folder, settings, store.key):
             say(f"{label}: finished before, reused ({folder})")
@@ -405,7 +410,8 @@ def run_flop(settings: RunSettings, pixels: float) -> float:  # times the networ
     if settings.modality == "decision_fusion":
         return pixels * 0.5
     rounds, steps = plan_steps(settings)
-    trained = rounds * steps * settings.batch_size * (settings.chip_px or CROP_PX) ** 2
+    crops = rounds * steps * settings.batch_size * settings.accumulate
+    trained = crops * (settings.chip_px or CROP_PX) ** 2
     return 3 * trained + pixels * (0.2 * rounds + 0.5)  # validation each round, then test
 
 

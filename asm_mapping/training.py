@@ -4,24 +4,28 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CROP_PX', 'IDENTITY', 'BACKGROUND', 'WhatSettings', 'NetworkSettings', 'RunSettings', 'loss_of',
-           'make_settings', 'plan_steps', 'read_settings', 'Run', 'comparison_splits', 'open_run', 'sole_writer',
-           'begin_on', 'check_roles', 'check_fold', 'check_crop', 'check_positives', 'describe_run',
+           'make_settings', 'plan_steps', 'read_settings', 'Run', 'comparison_splits', 'set_threads', 'open_run',
+           'sole_writer', 'begin_on', 'check_roles', 'check_fold', 'check_crop', 'check_positives', 'describe_run',
            'make_architecture', 'architecture_of', 'stream_folders', 'check_same_contest', 'make_network',
-           'channels_last', 'Segmentation', 'log_scores', 'make_optimisation', 'make_optimiser', 'make_schedule',
-           'History', 'history_row', 'make_batches', 'make_trainer', 'tensorboard_logger', 'Fitted', 'fit',
-           'PartScores', 'any_valid', 'predict_chips', 'score_chips', 'read_predictions', 'sample_pixels', 'sibling',
-           'fit_decision_run', 'Scored', 'score_run', 'metrics_of', 'card_of', 'cross_validated', 'versions', 'machine',
-           'commit', 'finish_run', 'BandView', 'card_manifest', 'seen_before', 'evaluate_run', 'read_seen']
+           'channels_last', 'Segmentation', 'log_scores', 'share_statistics', 'make_optimisation', 'make_optimiser',
+           'make_schedule', 'History', 'history_row', 'make_batches', 'make_trainer', 'tensorboard_logger',
+           'make_strategy', 'Fitted', 'train', 'train_in_ranks', 'own_ranks', 'rank_command', 'train_as_rank',
+           'join_run', 'fit', 'PartScores', 'any_valid', 'predict_chips', 'score_chips', 'read_predictions',
+           'sample_pixels', 'sibling', 'fit_decision_run', 'Scored', 'score_run', 'metrics_of', 'card_of',
+           'cross_validated', 'versions', 'machine', 'commit', 'finish_run', 'BandView', 'card_manifest', 'seen_before',
+           'evaluate_run', 'read_seen']
 
 # %% ../nbs/24_training.ipynb #bef60fdf
 import importlib.metadata
 import logging
 import math
+import os
 import platform
 import re
 import shutil
 import struct
 import subprocess
+import sys
 import time
 import tomllib
 import warnings
@@ -39,6 +43,7 @@ import psutil
 import shapely
 import torch
 from filelock import FileLock, Timeout
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -46,6 +51,8 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     TQDMProgressBar,
 )
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import DDPStrategy
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -83,6 +90,13 @@ from asm_mapping.fusion import (
 )
 from .losses import make_loss
 from .metrics import ScoreCounts, chip_scores
+from asm_mapping.processes import (
+    end_with_parent,
+    job_name,
+    job_place,
+    local_ranks,
+    run_ranks,
+)
 from .sensors import sensor_from
 from .splits import check_leaks, make_splits, read_splits
 from .store import Store, prepare, store_duplicates
@@ -121,7 +135,8 @@ class WhatSettings(BaseModel):
     steps: int = Field(0, ge=0, le=10**7)  # optimiser steps; 0: the preset's
     rounds: int = Field(0, ge=0, le=10**7)  # validations on the way; 0: the preset's
     chip_px: int = Field(0, ge=0, le=4096)  # side of a training crop; 0: CROP_PX
-    batch_size: int = Field(8, ge=1, le=1024)
+    batch_size: int = Field(8, ge=1, le=1024)  # crops of a batch, over all processes
+    accumulate: int = Field(1, ge=1, le=1024)  # batches an optimiser step
 
     @field_validator("name")
     @classmethod
@@ -184,11 +199,12 @@ class RunSettings(NetworkSettings):
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     augmentation: float = Field(1.0, ge=0, le=5)  # strength; 0: none
     early_stopping: int = Field(0, ge=0)  # validations without gain before stopping; 0: off
-    accelerator: str = "cpu"  # passed to Lightning, as the next three
-    devices: int = Field(1, ge=1)
-    strategy: str = "auto"
+    accelerator: str = "cpu"  # passed to Lightning, as the next four
+    devices: int = Field(1, ge=1, le=1024)  # processes on a machine
+    nodes: int = Field(1, ge=1, le=1024)  # machines; more than one under SLURM
+    strategy: str = "auto"  # several processes: ddp
     precision: str = "32-true"
-    threads: int = Field(0, ge=0, le=1024)  # CPU threads; 0: all physical cores
+    threads: int = Field(0, ge=0, le=1024)  # a process's CPU threads; 0: all physical cores
     tensorboard: bool = False  # also log for TensorBoard (extra `tensorboard`)
 
     @model_validator(mode="after")
@@ -199,6 +215,22 @@ class RunSettings(NetworkSettings):
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
+
+    @model_validator(mode="after")
+    def good_ranks(self) -> "RunSettings":
+        "Refuse processes that cannot share a batch, or that nobody could start."
+        if self.batch_size % self.ranks:
+            raise ValueError(
+                f"batch_size {self.batch_size}: {self.ranks} processes cannot share it evenly"
+            )
+        if self.ranks > 1 and self.strategy not in ("auto", "ddp"):
+            raise ValueError(f"strategy {self.strategy!r}: several processes train with ddp")
+        return self
+
+    @property
+    def ranks(self) -> int:
+        "Number of processes that train."
+        return self.devices * self.nodes
 
     @property
     def arm(self) -> str:
@@ -307,12 +339,18 @@ def comparison_splits(
     return kept
 
 # %% ../nbs/24_training.ipynb #412cb443
+def set_threads(settings: RunSettings) -> None:
+    "Let this process compute with the threads that the settings give it."
+    cores = psutil.cpu_count(logical=False) or 1
+    torch.set_num_threads(settings.threads or max(1, cores // settings.devices))
+
+
 def open_run(
     settings: RunSettings,
     folder: Path | None = None,  # where its files go; a scratch folder under runs/ if None
 ) -> Run:
     "Prepare data and split for a run, and refuse what cannot be trained."
-    torch.set_num_threads(settings.threads or psutil.cpu_count(logical=False) or 1)
+    set_threads(settings)
     manifest = open_dataset(settings.dataset, settings.root)
     check_roles(manifest, settings.modality)
     check_fold(settings, manifest)
@@ -396,7 +434,7 @@ def check_crop(settings: RunSettings, ratio: int) -> None:
     if px % ratio:
         raise UserError(f"chip_px {px}: radar pixels are {ratio} wide; give a multiple of it")
     deepest = math.ceil(px / step / 2**DEPTH)  # pixels along a side of the coarsest level
-    if settings.batch_size * deepest**2 < 2:
+    if settings.batch_size // settings.ranks * deepest**2 < 2:
         raise UserError(
             f"batch_size {settings.batch_size} with chip_px {px} leaves one value a channel at "
             "the coarsest level, which batch normalisation cannot use: raise one of them"
@@ -535,11 +573,13 @@ class Segmentation(lightning.LightningModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         "Return the loss of a batch on its scored pixels."
         loss = self.loss(self.network(channels_last(batch)), batch["mask"], batch["scored"])
-        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=1)
+        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:
+        "Begin a count, with the same running statistics on all processes."
         self.counts = ScoreCounts()
+        share_statistics(self)
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         "Add a batch to the count."
@@ -564,6 +604,18 @@ def log_scores(module: Segmentation) -> None:
     scores = module.counts.scores(module.counts.best_threshold())
     module.log("validation_ap", scores["average_precision"])
     module.log("validation_f1", scores["f1"])
+
+
+def share_statistics(module: Segmentation) -> None:
+    "Average the running statistics of batch normalisation over processes."
+    if module.trainer.world_size == 1:
+        return
+    buffers = [buffer for buffer in module.network.buffers() if buffer.is_floating_point()]
+    mine = torch.cat([buffer.flatten() for buffer in buffers])
+    pooled = module.trainer.strategy.reduce(mine, reduce_op="mean")
+    parts = pooled.split([buffer.numel() for buffer in buffers])
+    for buffer, part in zip(buffers, parts, strict=True):
+        buffer.copy_(part.view_as(buffer))
 
 
 def make_optimisation(network: nn.Module, settings: RunSettings) -> dict:
@@ -630,7 +682,7 @@ class History(Callback):
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         "Tell a watcher how far the run is, at most twice a second."
-        if time.monotonic() - self.told > 0.5:
+        if trainer.is_global_zero and time.monotonic() - self.told > 0.5:
             self.told = time.monotonic()
             seen = [row["validation_ap"] for row in self.rows]
             note = f"validation AP {max(seen):.3f}" if seen else ""
@@ -642,6 +694,8 @@ class History(Callback):
         now = time.perf_counter()
         self.seconds, self.started = self.seconds + now - self.started, now
         self.rows.append(history_row(trainer) | {"seconds": self.seconds})
+        if not trainer.is_global_zero:
+            return
         with whole_file(self.folder / "history.csv") as partial:
             pd.DataFrame(self.rows).to_csv(partial, index=False)
 
@@ -654,9 +708,13 @@ def history_row(trainer: lightning.Trainer) -> dict:
     return row | {"learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
 
 # %% ../nbs/24_training.ipynb #b59e9467
-def make_batches(run: Run, statistics: dict) -> tuple[TrainingBatches, WholeChips]:
-    "Make the training crops and the whole validation chips of a run."
-    settings = run.settings
+def make_batches(
+    run: Run,
+    statistics: dict,
+    share: tuple[int, int] = (0, 1),  # rank, ranks
+) -> tuple[TrainingBatches, WholeChips]:
+    "Make the training crops and the whole validation chips of a run, or a process's share."
+    settings, (rank, ranks) = run.settings, share
     strength = Augmentation().scaled(settings.augmentation)
     if not settings.augmentation:
         strength = Augmentation.none()
@@ -670,12 +728,12 @@ def make_batches(run: Run, statistics: dict) -> tuple[TrainingBatches, WholeChip
         batch_size=settings.batch_size,
         chip_px=settings.chip_px or CROP_PX,
         seed=settings.seed,
-        steps_per_epoch=steps,
+        steps_per_epoch=steps * settings.accumulate,
         roles=run.roles,
+        share=share,
     )
-    whole = WholeChips(
-        run.store, run.numbers("validation"), statistics, batch_size=8, roles=run.roles
-    )
+    chips = run.numbers("validation")[rank::ranks]
+    whole = WholeChips(run.store, chips, statistics, batch_size=8, roles=run.roles)
     return training, whole
 
 # %% ../nbs/24_training.ipynb #819157cd
@@ -690,8 +748,12 @@ def make_trainer(
         history,
         ModelCheckpoint(
             dirpath=folder / "checkpoints", filename="best",
-            monitor="validation_ap", mode="max",
-            save_last=True, save_on_train_epoch_end=True, enable_version_counter=False,
+            monitor="validation_ap", mode="max", save_weights_only=True,
+            save_on_train_epoch_end=True, enable_version_counter=False,
+        ),
+        ModelCheckpoint(  # behind the other, whose state it holds
+            dirpath=folder / "checkpoints", filename="last",
+            save_on_train_epoch_end=True, enable_version_counter=False,
         ),
     ]  # fmt: skip
     if settings.early_stopping:
@@ -708,11 +770,15 @@ def make_trainer(
     if not watched:
         callbacks.append(TQDMProgressBar(leave=False))
     return lightning.Trainer(
-        accelerator=settings.accelerator, devices=settings.devices, strategy=settings.strategy,
-        precision=settings.precision, max_epochs=rounds, callbacks=callbacks, logger=logger,
-        num_sanity_val_steps=0, reload_dataloaders_every_n_epochs=1, gradient_clip_val=1.0,
-        use_distributed_sampler=False, enable_model_summary=False, deterministic="warn",
-        enable_progress_bar=not watched, default_root_dir=folder,
+        accelerator=settings.accelerator, devices=settings.devices, num_nodes=settings.nodes,
+        strategy=make_strategy(settings), precision=settings.precision,
+        plugins=None if job_place() else LightningEnvironment(),
+        sync_batchnorm=settings.ranks > 1 and settings.accelerator in ("gpu", "cuda"),
+        accumulate_grad_batches=settings.accumulate, gradient_clip_val=1.0,
+        max_epochs=rounds, callbacks=callbacks, logger=logger, num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False,
+        enable_model_summary=False, deterministic="warn", enable_progress_bar=not watched,
+        default_root_dir=folder,
     )  # fmt: skip
 
 # %% ../nbs/24_training.ipynb #d962d2aa
@@ -726,6 +792,20 @@ def tensorboard_logger(folder: Path) -> Any:
         raise UserError("TensorBoard is not installed: pip install -e .[tensorboard]") from None
 
 
+def make_strategy(settings: RunSettings) -> Any:
+    "Take Lightning's strategy, for several processes DDP as these networks need it."
+    if settings.ranks == 1:
+        return settings.strategy
+    rests = settings.modality == "late_fusion" and settings.sensor_dropout > 0
+    return DDPStrategy(
+        find_unused_parameters=rests,  # an encoder rests where no chip has its sensor
+        static_graph=not rests,
+        gradient_as_bucket_view=True,
+        broadcast_buffers=False,  # `share_statistics` averages them, once a round
+        process_group_backend="gloo" if settings.accelerator == "cpu" else None,
+    )
+
+
 @dataclass(frozen=True)
 class Fitted:
     "A trained network with what scoring it needs."
@@ -736,6 +816,93 @@ class Fitted:
     seconds: float  # of training, over all sittings
     chips_per_second: float  # training crops a second
     decision: dict | None = None  # a, b, c of decision fusion
+
+# %% ../nbs/24_training.ipynb #119f3082
+def train(
+    run: Run,
+    network: nn.Module,  # trained in place
+    statistics: dict,  # role: channels, mean, std of the training part
+    share: tuple[int, int] = (0, 1),  # rank, ranks
+    profiler: Profiler | None = None,
+    watched: Sequence[Callback] = (),  # further Lightning callbacks
+) -> None:
+    "Train a run's network, or go on from its last checkpoint, to best.ckpt and history.csv."
+    training, validation = make_batches(run, statistics, share)
+    rounds, steps = plan_steps(run.settings)
+    history = History(run.folder, rounds * steps)
+    module = Segmentation(network, loss_of(run.settings), run.settings, training, validation)
+    last = run.folder / "checkpoints" / "last.ckpt"
+    trainer = make_trainer(run, history, watched)
+    trainer.profiler = profiler or trainer.profiler
+    trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+# %% ../nbs/24_training.ipynb #cd76a2e3
+def train_in_ranks(run: Run, statistics: dict) -> None:
+    "Train a run on several processes, of which this one only waits."
+    settings, place = run.settings, job_place()
+    if len(run.numbers("validation")) < settings.ranks:
+        raise UserError(
+            f"{settings.ranks} processes share {len(run.numbers('validation'))} validation "
+            "chips: use fewer"
+        )
+    if settings.ranks != (place[1] if place else settings.devices):
+        raise UserError(
+            f"devices {settings.devices} x nodes {settings.nodes}: srun started "
+            f"{place[1] if place else 'no'} tasks; start one for each process"
+        )
+    marker = run.folder / "ranks.json"
+    write_json(marker, {"job": job_name(), "statistics": statistics})
+    try:
+        run_ranks(rank_command(run.folder), run.folder, own_ranks(settings))
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+def own_ranks(settings: RunSettings) -> dict[int, dict[str, str]]:  # rank: its variables
+    "List the ranks that this process starts: its own in a SLURM job, else all."
+    place = job_place()
+    return {place[0]: {}} if place else local_ranks(settings.devices)
+
+
+def rank_command(folder: Path) -> list[str]:
+    "Make the command that trains as one rank of a run."
+    code = "from asm_mapping.training import train_as_rank; train_as_rank()"
+    return [sys.executable, "-c", code, str(folder)]
+
+# %% ../nbs/24_training.ipynb #0e8bea2f
+def train_as_rank() -> None:
+    "Train as one rank of the run whose folder is on the command line."
+    end_with_parent()
+    folder = Path(sys.argv[1])
+    settings = RunSettings(**read_json(folder / "settings.json"))
+    set_threads(settings)
+    store = prepare(open_dataset(settings.dataset, settings.root), progress=False)
+    run = Run(settings, folder, store, read_splits(folder / "splits.csv", store.chips))
+    rank = job_place() or (int(os.environ["LOCAL_RANK"]), settings.ranks)
+    statistics = read_json(folder / "ranks.json")["statistics"]
+    try:
+        train(run, make_network(run)[0], statistics, rank)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def join_run(
+    settings: RunSettings,
+    folder: Path,  # of the run, finished
+    wait_s: float = 1800,  # for the first task to begin training
+) -> None:
+    "Train as another task of a SLURM job than the first, which does all the rest."
+    partial, end = folder.with_name(f"{folder.name}_partial"), time.monotonic() + wait_s
+    while not (folder / "metrics.json").exists():
+        marker = partial / "ranks.json"
+        if marker.exists() and read_json(marker)["job"] == job_name():
+            run_ranks(rank_command(partial), partial, own_ranks(settings))
+            return
+        if time.monotonic() > end:
+            raise UserError(f"{partial}: the job's first task did not begin to train")
+        time.sleep(0.2)
 
 # %% ../nbs/24_training.ipynb #56db5527
 def fit(
@@ -748,19 +915,19 @@ def fit(
     statistics = measure_statistics(run.store, run.numbers("train"))
     statistics = {role: statistics[role] for role in run.roles}
     network, loaded = make_network(run)
-    training, validation = make_batches(run, statistics)
-    rounds, steps = plan_steps(run.settings)
-    history = History(run.folder, rounds * steps)
-    module = Segmentation(network, loss_of(run.settings), run.settings, training, validation)
-    last = run.folder / "checkpoints" / "last.ckpt"
-    trainer = make_trainer(run, history, watched)
-    trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    best = torch.load(run.folder / "checkpoints" / "best.ckpt", weights_only=True)
-    module.load_state_dict(best["state_dict"], strict=True)
-    crops = history.rows[-1]["step"] * run.settings.batch_size
-    return Fitted(network.eval(), statistics, loaded, history.seconds, crops / history.seconds)
+    if run.settings.ranks > 1:
+        train_in_ranks(run, statistics)
+    else:
+        train(run, network, statistics, watched=watched)
+    path = run.folder / "checkpoints" / "best.ckpt"
+    best = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
+    network.load_state_dict(
+        {k.removeprefix("network."): v for k, v in best.items()}, strict=True
+    )
+    told = pd.read_csv(run.folder / "history.csv").iloc[-1]
+    crops = told["step"] * run.settings.batch_size * run.settings.accumulate
+    seconds = float(told["seconds"])
+    return Fitted(network.eval(), statistics, loaded, seconds, float(crops / seconds))
 
 # %% ../nbs/24_training.ipynb #09fd695b
 BACKGROUND = -30.0  # logit of a pixel where the arm has nothing valid

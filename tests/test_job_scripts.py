@@ -1,0 +1,28 @@
+"""The job scripts that the README shows are whole shell scripts."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from helpers import ROOT
+
+SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "README.md").read_text(), re.S)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_job_script_is_sound(script: str):
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    if shutil.which("shellcheck"):
+        told = subprocess.run(
+            ["shellcheck", "--exclude=SC1091", "-"],
+            input=script,
+            text=True,
+            capture_output=True,
+        )
+        assert told.returncode == 0, told.stdout
+    assert "#SBATCH --time" in script and "set -euo pipefail" in script
+
+
+def test_there_are_scripts_for_training_and_tuning():
+    assert ["srun" in script for script in SCRIPTS] == [True, False]
