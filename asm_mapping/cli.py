@@ -177,9 +177,7 @@ def run(
     modality: Annotated[
         str, typer.Option(help="sar, optical, early_fusion, late_fusion, decision_fusion")
     ],
-    fold: Annotated[
-        str, typer.Option(help="0 to folds - 1, or final: train on all units")
-    ] = "0",
+    fold: Annotated[str, typer.Option(help="0 to folds - 1, or final: all units")] = "0",
     seed: int = 0,
     preset: Preset = "standard",
     name: Name = "",
@@ -208,7 +206,7 @@ def run(
     say(estimate([asked], manifest))
     run_one(asked, say=say)
     say(
-        "next: asm-mapping compare to set it beside the other modalities, or asm-mapping report"
+        "next: asm-mapping compare sets it beside other modalities, asm-mapping report shows it"
     )
 
 # %% ../nbs/53_cli.ipynb #fed7a083
@@ -271,9 +269,7 @@ def compare(
         str,
         typer.Option(help="comma between; late_fusion_streams, optical_control may be added"),
     ] = ("sar,optical,early_fusion,late_fusion,decision_fusion"),
-    folds: Annotated[
-        int, typer.Option(min=0, max=MOST_FOLDS, help="disjoint test parts; 0: the manifest's")
-    ] = 0,
+    folds: Annotated[int, typer.Option(min=0, max=MOST_FOLDS, help="0: the manifest's")] = 0,
     seeds: Annotated[int, typer.Option(min=1, max=MOST_SEEDS, help="seeds a fold")] = 1,
     preset: Preset = "standard",
     name: Name = "",

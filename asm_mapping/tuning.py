@@ -253,6 +253,8 @@ def make_search(
         raise UserError(
             f"{settings.arm} starts from finished runs: tune sar and optical, or late_fusion"
         )
+    if settings.ranks > 1:
+        raise UserError("a trial is trained by one process: leave devices, give --jobs")
     if settings.fold == "final":
         raise UserError("fold final has no test part to keep unseen: give a number")
     given["space"] = narrow(space) if space else SPACE
