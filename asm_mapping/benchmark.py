@@ -491,6 +491,7 @@ BARS = {  # name: what, bar, True if more is better
     "map_gb": ("memory (PSS) of a map of 20,000 x 20,000, GB", 2, False),
     "map_growth": ("the same, times that of 10,000 x 10,000", 1.1, False),
     "workers": ("two workers, times two independent processes", 0.9, True),
+    "epoch_rest": ("share of an epoch that is not the network, training", 0.15, False),
 }
 
 
