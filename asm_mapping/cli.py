@@ -6,9 +6,9 @@
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'Name', 'Preset', 'Devices', 'Strategy', 'Pairs',
            'Settings', 'Report', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData', 'Engine', 'told',
            'ended', 'run_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run',
-           'words', 'compare_all', 'tell_comparison', 'compare', 'demo', 'tune_all', 'tune', 'tell_tuning',
-           'told_scores', 'evaluate', 'report', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons', 'quantise',
-           'sensor_given', 'chips', 'parse_values', 'main']
+           'words', 'compare_all', 'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune',
+           'tell_tuning', 'told_scores', 'evaluate', 'report', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons',
+           'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import errno
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from filelock import FileLock, Timeout
 
 from .config import UserError, keep_freed_memory, project_root, runs_root, write_json
 
@@ -308,20 +309,12 @@ def demo(
     tell_comparison(made, failed)
 
 # %% ../nbs/53_cli.ipynb #21e44494
-def tune_all(search: Any, also: list[str], jobs: int, minutes: float) -> dict[str, str] | None:
-    "Search, choose on inner folds, run the outer pairs; what failed, or None if unfinished."
+def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any:  # Queue
+    "Attempt all trials of a study; its queue, or None if trials are left."
     from asm_mapping.catalog import open_dataset
-    from asm_mapping.runs import check_outer, estimate_tuning, plan_outer, run_all
+    from asm_mapping.runs import check_outer, estimate_tuning
     from asm_mapping.store import prepare
-    from asm_mapping.tuning import (
-        choose,
-        count_ended,
-        open_queue,
-        run_inner,
-        run_search,
-        tell_study,
-        write_best,
-    )  # fmt: skip
+    from asm_mapping.tuning import count_ended, open_queue, run_search, tell_study
 
     own, folds = search.settings, [search.settings.fold, *also]
     manifest = open_dataset(own.dataset, own.root)
@@ -335,11 +328,26 @@ def tune_all(search: Any, also: list[str], jobs: int, minutes: float) -> dict[st
         say(f"{done} ({tell_study(queue)}); the same command goes on from here")
         return None
     say(f"{search.trials} trials are done: {tell_study(queue)}")
-    inner = run_inner(queue, jobs=jobs, say=say)
-    winner = choose(queue, inner)
-    say(f"on {search.inner_folds} inner folds {winner.label} won; wrote "
-        f"{write_best(queue, inner, winner)}")  # fmt: skip
-    return run_all(plan_outer(own, winner.settings, folds), jobs=jobs, say=say)
+    return queue
+
+
+def choose_and_compare(queue: Any, also: list[str], jobs: int) -> dict[str, str] | None:
+    "Choose on inner folds, then run the outer pairs; what failed, None where another does it."
+    from asm_mapping.runs import plan_outer, run_all
+    from asm_mapping.tuning import choose, run_inner, write_best
+
+    search, own = queue.search, queue.search.settings
+    try:
+        with FileLock(search.folder / ".choosing", timeout=0):
+            inner = run_inner(queue, jobs=jobs, say=say)
+            winner = choose(queue, inner)
+            best = write_best(queue, inner, winner)
+            say(f"on {search.inner_folds} inner folds {winner.label} won; wrote {best}")
+            planned = plan_outer(own, winner.settings, [own.fold, *also])
+            return run_all(planned, jobs=jobs, say=say)
+    except Timeout:
+        say(f"another worker goes on with the inner folds; the result: {search.folder}")
+        return None
 
 # %% ../nbs/53_cli.ipynb #9b1c08cb
 @told
@@ -382,7 +390,8 @@ def tune(
     search = make_search(
         asked, space or "", trials=trials, goals=goals, pruner=pruner, inner_folds=inner_folds
     )
-    failed = tune_all(search, words(also), jobs, minutes)
+    queue = search_all(search, words(also), jobs, minutes)
+    failed = choose_and_compare(queue, words(also), jobs) if queue else None
     if failed is not None:
         tell_tuning(search, also, jobs, space, failed)
 
