@@ -134,7 +134,7 @@ def open_sheet(
                 raise UserError(f"{path}: truncated, its last block is missing; fetch it again")
             grid, south_up = north_up(source)
             return describe(source, grid, south_up, sensor, names, nodata)
-    except (OSError, RasterioError) as error:
+    except (OSError, RasterioError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
 
 # %% ../nbs/11_mosaic.ipynb #11377143
@@ -276,7 +276,7 @@ def read_sheet(
             if losses is None:
                 raise
             values, bad = salvage(source, numbers, window, losses)
-    except (OSError, RasterioError) as error:
+    except (OSError, RasterioError, UnicodeDecodeError) as error:
         raise unreadable(sheet.path, error) from None
     alpha, values = (values[-1], values[:-1]) if sheet.alpha else (None, values)
     valid = valid_pixels(values, nodata_pixels(values, sheet.nodata, role), alpha)

@@ -226,7 +226,7 @@ def opened(
                     "it into smaller ones"
                 )
             yield source
-    except (OSError, CRSError, RasterioError) as error:
+    except (OSError, CRSError, RasterioError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
 
 

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from asm_mapping.artefact import Card, load_artefact, load_card, save_artefact
+from asm_mapping.artefact import Card, architecture_of, load_artefact, load_card, save_artefact
 from asm_mapping.augment import Augmentation
 from asm_mapping.catalog import inspect_chip, list_chips, read_manifest
 from asm_mapping.config import UserError, read_json, runs_root, write_json
@@ -327,7 +327,7 @@ def test_a_card_is_right_or_told(home: Path, model: Path, data: st.DataObject):
     (home / "card/card.json").write_text(json.dumps(spoiled(kept, data)))
     card = told(lambda: load_card(home / "card"))
     if card is not None:
-        assert max(card.architecture["decoder_channels"]) <= 2048
+        assert max(architecture_of(card).decoder_channels) <= 2048
         assert all(
             math.isfinite(v) and v > 0 for part in card.roles.values() for v in part["std"]
         )
