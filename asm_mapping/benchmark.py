@@ -523,7 +523,7 @@ class Plan:
     steps: int  # of the watched runs, over four validation rounds
     region_px: int  # side of the region that is mapped
     window_px: int  # side of a window
-    tiles: int  # of the prototype's forward pass
+    tiles: int  # of the prototype's forward pass, before and again after each map
     large_px: tuple[int, ...]  # sides of the regions whose mapping's memory is watched
     seconds: float  # of timing a network alone, and of sampling memory
 
@@ -539,7 +539,7 @@ FULL = Plan(
     steps=8,
     region_px=8192,
     window_px=1024,
-    tiles=10,
+    tiles=5,
     large_px=(10_000, 20_000),
     seconds=25,
 )
