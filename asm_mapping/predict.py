@@ -11,8 +11,8 @@ __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'LAYERS', 'NODATA', 'CLASS_COLOURS', 'S
            'wanted_windows', 'open_engines', 'compute_blocks', 'file_mark', 'make_plan', 'check_plan', 'load_block',
            'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte',
            'unwritable', 'check_whole', 'finish_layer', 'write_style', 'open_scenes', 'check_dates', 'days_between',
-           'pixel_notes', 'prepare_map', 'compute_on_cluster', 'MapSummary', 'predict', 'settle_engine', 'compute_rest',
-           'summary_path', 'read_summary', 'finished_before', 'check_disk', 'finish_map']
+           'pixel_notes', 'prepare_map', 'portions', 'compute_on_cluster', 'MapSummary', 'predict', 'settle_engine',
+           'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk', 'finish_map']
 
 # %% ../nbs/41_predict.ipynb #89beed37
 import hashlib
@@ -920,6 +920,18 @@ def prepare_map(settings: MapSettings) -> tuple[Job, list[str]]:  # warnings
         settings.engine, threads, settings.turns, settings.spread, work,
     ), told  # fmt: skip
 
+# %% ../nbs/41_predict.ipynb #1cdfa0d1
+def portions(
+    blocks: list[tuple[int, int]],
+    workers: int,
+    most: int = 8,  # blocks of a portion
+) -> Iterator[list[tuple[int, int]]]:
+    "Divide blocks into portions that shrink (Polychronopoulos and Kuck 1987)."
+    while blocks:
+        many = max(1, min(most, len(blocks) // (2 * workers)))
+        yield blocks[:many]
+        blocks = blocks[many:]
+
 # %% ../nbs/41_predict.ipynb #59a720ab
 def compute_on_cluster(
     job: Job, blocks: list[tuple[int, int]], settings: MapSettings, told: Callable
@@ -943,10 +955,8 @@ def compute_on_cluster(
             if cluster is not None:
                 client.run(keep_freed_memory)
             workers = len(client.scheduler_info()["workers"]) or settings.workers
-            many = max(1, min(8, len(blocks) // (4 * workers)))
-            parts = [blocks[first : first + many] for first in range(0, len(blocks), many)]
             tasks = {client.submit(compute_blocks, job, part, pure=False, retries=2): part
-                     for part in parts}  # fmt: skip
+                     for part in portions(blocks, workers)}  # fmt: skip
             for task in as_completed(tasks):
                 task.result()
                 for block in tasks[task]:
