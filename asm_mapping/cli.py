@@ -6,9 +6,9 @@
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'Name', 'Preset', 'Devices', 'Strategy', 'Pairs',
            'Settings', 'Report', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData', 'Engine', 'told',
            'ended', 'run_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run',
-           'words', 'compare_all', 'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune',
-           'tell_tuning', 'told_scores', 'evaluate', 'report', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons',
-           'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
+           'words', 'compare_all', 'tell_failed', 'tell_comparison', 'compare', 'demo', 'search_all',
+           'choose_and_compare', 'tune', 'tell_tuning', 'told_scores', 'evaluate', 'report', 'runs', 'benchmark',
+           'predict', 'tell_map', 'polygons', 'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import errno
@@ -251,16 +251,21 @@ def compare_all(
     execute(template("61_compare"), made, given)
     return made, failed
 
+# %% ../nbs/53_cli.ipynb #8bdf7a83
+def tell_failed(failed: dict[str, str]) -> None:
+    "Name runs that failed; any ends the command with status 3."
+    for label, why in failed.items():
+        say(f"failed: {label}: {why}")
+    if failed:
+        raise typer.Exit(3)
+
 # %% ../nbs/53_cli.ipynb #12328cae
 def tell_comparison(made: Path, failed: dict[str, str]) -> None:
     "Say what a comparison wrote and what to do next; losses end with status 3."
     name = made.parent.name
     say(f"wrote {made} and the tables in {project_root() / 'reports' / name}")
     say(f"next: asm-mapping report {name}")
-    for label, why in failed.items():
-        say(f"failed: {label}: {why}")
-    if failed:
-        raise typer.Exit(3)
+    tell_failed(failed)
 
 # %% ../nbs/53_cli.ipynb #e153051a
 @told
@@ -412,10 +417,7 @@ def tell_tuning(
     best = search.folder / "best.toml"
     say(f"wrote {made}, {best} and the tables beside")
     say(f"next: asm-mapping compare {own.dataset} --settings {best} --name {own.name}-all")
-    for label, why in failed.items():
-        say(f"failed: {label}: {why}")
-    if failed:
-        raise typer.Exit(3)
+    tell_failed(failed)
 
 # %% ../nbs/53_cli.ipynb #510e1da1
 def told_scores(scores: dict) -> str:

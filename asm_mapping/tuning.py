@@ -59,6 +59,7 @@ from asm_mapping.config import (
 )
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
+from .processes import wait_or_kill
 from .splits import inner_splits
 from asm_mapping.training import (
     Run,
@@ -661,12 +662,7 @@ def stop_workers(workers: Sequence[subprocess.Popen]) -> None:
     "Interrupt workers, so that they give their trials back; end those that do not listen."
     for worker in workers:
         worker.stdin.close()
-    for worker in workers:
-        try:
-            worker.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+    wait_or_kill(workers, 20)
 
 # %% ../nbs/25_tuning.ipynb #6cb61a4f
 def tell_study(queue: Queue) -> str:
