@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['RGB', 'S2_BANDS', 'S2_MEAN', 'S2_STD', 'HUB', 'PUBLISHED', 'SSL4EO', 'TENSOR_FILES', 'COMMON', 'Published', 'radar',
-           'weights_for', 'is_file', 'whole_paths', 'check_encoder', 'fetch', 'refuse_other', 'first_line', 'KeyMap',
-           'read_key_map', 'read_tensors', 'Pretrained', 'from_file', 'band_name', 'fitted_kernels', 'standardised',
-           'from_hub', 'pretrained', 'differences', 'first_convolution', 'load_encoder']
+           'by_sensor', 'weights_for', 'is_file', 'whole_paths', 'file_hashes', 'check_encoder', 'fetch',
+           'refuse_other', 'first_line', 'KeyMap', 'read_key_map', 'read_tensors', 'Pretrained', 'from_file',
+           'band_name', 'fitted_kernels', 'standardised', 'from_hub', 'pretrained', 'differences', 'first_convolution',
+           'load_encoder']
 
 # %% ../nbs/19_encoders.ipynb #adff9fc0
 import difflib
@@ -95,13 +96,20 @@ SSL4EO = {"optical": "sentinel2_all_moco", "sar": "sentinel1_grd_moco"}
 TENSOR_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
+def by_sensor(weights: str) -> dict[str, str]:  # role: its weights; {}: one for all
+    "Split a setting that gives each sensor its own; commas and = may stand in a file's name."
+    if not re.match(" *(optical|sar)=", weights):
+        return {}
+    parts = re.split(", *(?=(?:optical|sar)=)", weights)
+    return dict(part.strip().split("=", 1) for part in parts)
+
+
 def weights_for(
     weights: str,  # the setting
     role: str,  # "optical" or "sar"
 ) -> str:  # "none", a name or a file
     "Pick a sensor's weights from the setting; one that names only the other is a UserError."
-    if "=" in weights:
-        parts = dict(part.strip().split("=", 1) for part in weights.split(",") if "=" in part)
+    if parts := by_sensor(weights):
         if set(parts) != {"optical", "sar"}:
             raise UserError(
                 f"weights {weights!r}: give one for all, or optical=…,sar=… (none is one too)"
@@ -109,7 +117,7 @@ def weights_for(
         weights = parts[role]
     return SSL4EO[role] if weights == "ssl4eo" else weights
 
-
+# %% ../nbs/19_encoders.ipynb #91bbb22e
 def is_file(weights: str) -> bool:
     "Say whether weights are a file's rather than a name."
     return weights.endswith(TENSOR_FILES) or "/" in weights
@@ -117,9 +125,20 @@ def is_file(weights: str) -> bool:
 
 def whole_paths(weights: str) -> str:
     "Make files in the setting absolute, so that it means the same from any working folder."
-    parts = [part.rpartition("=") for part in weights.split(",")]
-    found = [(a, b, str(Path(c).resolve()) if is_file(c) else c) for a, b, c in parts]
-    return ",".join("".join(part) for part in found)
+
+    def whole(one: str) -> str:
+        return str(Path(one).resolve()) if is_file(one) else one
+
+    found = [f"{role}={whole(one)}" for role, one in by_sensor(weights).items()]
+    return ",".join(found) or whole(weights)
+
+
+def file_hashes(weights: str, roles: Sequence[str]) -> dict[str, str]:  # file: its sha256
+    "Hash the files that weights are read from, each with the key map beside it."
+    chosen = [Path(one) for role in roles if is_file(one := weights_for(weights, role))]
+    there = [path for path in chosen if path.is_file()]
+    there += [beside for path in there if (beside := path.with_suffix(".toml")).is_file()]
+    return {str(path): sha256_of_file(path) for path in there}
 
 # %% ../nbs/19_encoders.ipynb #7ad27fd8
 def check_encoder(

@@ -56,6 +56,7 @@ def run_ranks(
     command: Sequence[str],
     folder: Path,  # messages go to rank-N.log in it
     ranks: dict[int, dict[str, str]],  # rank: variables of its own
+    count: int,  # ranks in all, with those that srun starts elsewhere
 ) -> None:
     "Run a command once a rank and wait; the first that fails is a UserError that quotes it."
     with contextlib.ExitStack() as stack:
@@ -68,9 +69,9 @@ def run_ranks(
             )  # fmt: skip
         stack.callback(stop, [*started.values()])
         while any(process.poll() is None for process in started.values()):
-            refuse_failed(started, folder)
+            refuse_failed(started, folder, count)
             time.sleep(0.1)
-        refuse_failed(started, folder)
+        refuse_failed(started, folder, count)
     for rank in ranks:
         (folder / f"rank-{rank}.log").unlink()
 
@@ -82,20 +83,22 @@ def local_ranks(count: int) -> dict[int, dict[str, str]]:  # rank: variables
     return {rank: meeting | {"LOCAL_RANK": str(rank)} for rank in range(count)}
 
 # %% ../nbs/03_processes.ipynb #748ce13f
-def refuse_failed(started: dict[int, subprocess.Popen], folder: Path) -> None:
+def refuse_failed(started: dict[int, subprocess.Popen], folder: Path, count: int) -> None:
     "Raise a UserError if a rank has failed."
     failed = {rank: done for rank, one in started.items() if (done := one.poll())}
     if not failed:
         return
     rank = next((rank for rank, status in failed.items() if status < 0), min(failed))
     if failed[rank] < 0:
-        why = f"was ended by {signal.Signals(-failed[rank]).name}"
+        names = {one.value: one.name for one in signal.Signals}
+        why = f"was ended by {names.get(-failed[rank], f'signal {-failed[rank]}')}"
     else:
         told = (folder / f"rank-{rank}.log").read_text(errors="replace").strip().splitlines()
         why = f"failed: {told[-1] if told else 'no message'}"
+    others = "the others were ended; " if len(started) == count else ""  # else srun's to end
     raise UserError(
-        f"process {rank} of {len(started)} {why} (its messages: {folder}/rank-{rank}.log); "
-        "the others were ended; the same command goes on from the last round"
+        f"process {rank} of {count} {why} (its messages: {folder}/rank-{rank}.log); "
+        f"{others}the same command goes on from the last round"
     )
 
 

@@ -46,7 +46,7 @@ from asm_mapping.config import (
     write_json,
 )
 from .demo import write_demo_scene
-from .encoders import whole_paths
+from .encoders import file_hashes, whole_paths
 from .fusion import build_model, flop_per_pixel
 from .predict import make_map_settings, predict
 from .processes import job_place
@@ -63,7 +63,7 @@ from asm_mapping.training import (
     open_dataset,
     plan_steps,
 )
-from .unet import count_parameters
+from .unet import count_parameters, roles_of
 
 # %% ../nbs/51_runs.ipynb #016c7953
 NETWORK_SHARE = 0.7  # of a bare convolution's rate that whole networks reach on CPUs
@@ -183,9 +183,14 @@ def reuse(folder: Path, settings: RunSettings, data: str) -> bool:
     "Say whether a finished run can be taken as it is; one that differs is a UserError."
     if not (folder / "metrics.json").exists():
         return False
-    found = differences(folder, settings)
-    if read_json(folder / "provenance.json")["data"] != data:
+    found, begun = differences(folder, settings), read_json(folder / "provenance.json")
+    if begun["data"] != data:
         found.append("the data have changed since")
+    files = file_hashes(settings.weights, roles_of(settings.modality))
+    before = begun.get("pretrained", {})
+    found += [
+        f"{one} has changed since" for one in files if before.get(one) not in (None, files[one])
+    ]
     if found:
         raise UserError(
             f"{folder} is finished with other settings: {'; '.join(found)}. "
@@ -233,9 +238,10 @@ def portable(manifest: Manifest, root: str = "") -> dict[str, str]:  # dataset, 
 
 
 def settle(settings: RunSettings, manifest: Manifest) -> RunSettings:
-    "Fill in the name, the number of folds and the portable paths; refuse an unknown fold."
+    "Fill in what may be spelled in several ways, or left open; refuse an unknown fold."
     found = {"name": settings.name or manifest.name, "folds": check_fold(settings, manifest)}
     found["weights"] = whole_paths(settings.weights)
+    found["strategy"] = "ddp" if settings.ranks > 1 else settings.strategy
     return settings.model_copy(update=found | portable(manifest, settings.root))
 
 # %% ../nbs/51_runs.ipynb #a120a605
@@ -253,6 +259,10 @@ def run_one(
     store = prepare(manifest)
     folder = run_folder(settings, seeds)
     label = f"{settings.arm} {folder.name}"
+    if settings.modality == "decision_fusion" and not (folder / "metrics.json").exists():
+        for modality in ("sar", "optical"):  # in all tasks of a SLURM job
+            first = settings.model_copy(update={"modality": modality})
+            run_one(first, seeds=seeds, position=position, say=say)
     if (place := job_place()) and place[0] > 0 and settings.ranks > 1:
         join_run(settings, folder)
         return folder
@@ -260,10 +270,6 @@ def run_one(
         if reuse(folder, settings, store.key):
             say(f"{label}: finished before, reused ({folder})")
             return folder
-        if settings.modality == "decision_fusion":
-            for modality in ("sar", "optical"):
-                first = settings.model_copy(update={"modality": modality})
-                run_one(first, seeds=seeds, position=position, say=say)
         partial = folder.with_name(f"{folder.name}_partial")
         discard_stale(partial, settings, say)
         given = settings.model_dump() | {"folder": str(partial)}
@@ -375,8 +381,9 @@ def at_once(
 ) -> None:
     "Attempt several runs at a time; Ctrl-C stops those that run and starts no more."
     pool = ThreadPoolExecutor(max_workers=jobs)
-    threads = max(1, (psutil.cpu_count(logical=False) or 1) // jobs)
-    stage = [s if s.threads else s.model_copy(update={"threads": threads}) for s in stage]
+    cores = psutil.cpu_count(logical=False) or 1
+    shares = [s.threads or max(1, cores // (jobs * s.devices)) for s in stage]
+    stage = [s.model_copy(update={"threads": n}) for s, n in zip(stage, shares, strict=True)]
     try:
         for _ in pool.map(attempt, stage):
             pass  # errors that are not ours to collect are raised here

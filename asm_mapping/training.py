@@ -43,7 +43,7 @@ import psutil
 import shapely
 import torch
 from filelock import FileLock, Timeout
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -81,6 +81,7 @@ from asm_mapping.config import (
     write_json,
 )
 from .dataset import TrainingBatches, WholeChips, measure_statistics
+from .encoders import file_hashes
 from asm_mapping.fusion import (
     DecisionFusion,
     build_late_fusion_from_streams,
@@ -362,7 +363,7 @@ def open_run(
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     writer = sole_writer(folder)
-    begin_on(folder, store)
+    begin_on(folder, store, settings)
     splits = comparison_splits(store, runs_root() / name, settings.folds)
     parts = splits[["chip", "unit", settings.fold]].rename(columns={settings.fold: "part"})
     alike = store_duplicates(store)
@@ -385,12 +386,14 @@ def sole_writer(folder: Path) -> FileLock:  # held until the process ends
     return writer
 
 
-def begin_on(folder: Path, store: Store) -> None:
-    "Note what a run is trained on; checkpoints of other data go, a damaged one is told."
+def begin_on(folder: Path, store: Store, settings: RunSettings) -> None:
+    "Note what a run begins with; checkpoints of other data go, a damaged one is told."
     roles = {role: store.manifest.role(role) for role in store.roles}
     kept = {"sensor", "derived"}
     channels = {role: files.model_dump(include=kept) for role, files in roles.items()}
-    now, path = plain({"data": store.key, "channels": channels}), folder / "provenance.json"
+    files = file_hashes(settings.weights, roles_of(settings.modality))
+    now = plain({"data": store.key, "channels": channels, "pretrained": files})
+    path = folder / "provenance.json"
     before = read_json(path) if path.exists() else now
     if any(before.get(key, value) != value for key, value in now.items()):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -772,7 +775,7 @@ def make_trainer(
     return lightning.Trainer(
         accelerator=settings.accelerator, devices=settings.devices, num_nodes=settings.nodes,
         strategy=make_strategy(settings), precision=settings.precision,
-        plugins=None if job_place() else LightningEnvironment(),
+        plugins=SLURMEnvironment(auto_requeue=False) if job_place() else LightningEnvironment(),
         sync_batchnorm=settings.ranks > 1 and settings.accelerator in ("gpu", "cuda"),
         accumulate_grad_batches=settings.accumulate, gradient_clip_val=1.0,
         max_epochs=rounds, callbacks=callbacks, logger=logger, num_sanity_val_steps=0,
@@ -796,9 +799,9 @@ def make_strategy(settings: RunSettings) -> Any:
     "Take Lightning's strategy, for several processes DDP as these networks need it."
     if settings.ranks == 1:
         return settings.strategy
-    rests = settings.modality == "late_fusion" and settings.sensor_dropout > 0
+    rests = settings.modality in ("late_fusion", *CONTROLS)
     return DDPStrategy(
-        find_unused_parameters=rests,  # an encoder rests where no chip has its sensor
+        find_unused_parameters=rests,  # an encoder rests where no crop has its sensor
         static_graph=not rests,
         gradient_as_bucket_view=True,
         broadcast_buffers=False,  # `share_statistics` averages them, once a round
@@ -855,7 +858,7 @@ def train_in_ranks(run: Run, statistics: dict) -> None:
     marker = run.folder / "ranks.json"
     write_json(marker, {"job": job_name(), "statistics": statistics})
     try:
-        run_ranks(rank_command(run.folder), run.folder, own_ranks(settings))
+        run_ranks(rank_command(run.folder), run.folder, own_ranks(settings), settings.ranks)
     finally:
         marker.unlink(missing_ok=True)
 
@@ -898,7 +901,7 @@ def join_run(
     while not (folder / "metrics.json").exists():
         marker = partial / "ranks.json"
         if marker.exists() and read_json(marker)["job"] == job_name():
-            run_ranks(rank_command(partial), partial, own_ranks(settings))
+            run_ranks(rank_command(partial), partial, own_ranks(settings), settings.ranks)
             return
         if time.monotonic() > end:
             raise UserError(f"{partial}: the job's first task did not begin to train")
@@ -1273,6 +1276,7 @@ def finish_run(run: Run, fitted: Fitted, scored: Scored) -> dict:  # the metrics
         run.folder / "provenance.json",
         {
             "data": run.store.key,
+            "pretrained": read_json(run.folder / "provenance.json")["pretrained"],
             "settings": sha256_of(run.settings.model_dump()),
             "weights": weights_hash(fitted.network),
             "commit": commit(),
