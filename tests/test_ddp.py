@@ -12,7 +12,8 @@ import pytest
 from helpers import CommandLine, Process, finish, wait_for
 
 TWO = ("--devices", 2, "--strategy", "ddp", "-p", "threads", 1)
-LONG = "-p steps 12 -p rounds 4 -p batch_size 4 -p chip_px 32".split()
+SMALL = "-p encoder mobilenet_v2 -p decoder_channels 32,16,16,8,8 -p batch_size 4 -p chip_px 32"
+LONG = f"{SMALL} -p steps 40 -p rounds 4".split()
 
 
 def read(folder: Path, name: str) -> dict:
@@ -54,7 +55,7 @@ def whole(cli: CommandLine, dataset: Path) -> Path:
 
 def test_scores_are_pooled_and_written_once(cli: CommandLine, whole: Path):
     history, metrics = pd.read_csv(whole / "history.csv"), read(whole, "metrics")
-    assert history["step"].tolist() == [3, 6, 9, 12]
+    assert history["step"].tolist() == [10, 20, 30, 40]
     alone = metrics["validation"]["average_precision"]  # the same weights, in one process
     assert history["validation_ap"].max() == pytest.approx(alone, abs=1e-6)
     left = {path.name for path in whole.iterdir()}
@@ -62,8 +63,8 @@ def test_scores_are_pooled_and_written_once(cli: CommandLine, whole: Path):
     wait_until_gone(cli.runs)
 
 
-def test_a_dead_rank_ends_the_run_which_goes_on_to_the_same_weights(
-    cli: CommandLine, dataset: Path, whole: Path
+def test_a_dead_rank_ends_the_run_which_goes_on_as_a_slurm_job_to_the_same_weights(
+    cli: CommandLine, dataset: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ):
     words = ("run", dataset, "--modality", "late_fusion", *LONG, *TWO)
     process, partial = begin(cli, "dead", *words)
@@ -74,36 +75,27 @@ def test_a_dead_rank_ends_the_run_which_goes_on_to_the_same_weights(
     assert "ended by SIGKILL" in told or "failed" in told
     assert "goes on from the last round" in told
     wait_until_gone(cli.runs)
-    assert "going on" in cli(*words, "--name", "dead").text
-    dead = cli.runs / "dead/late_fusion/fold-0"
-    assert read(dead, "provenance")["weights"] == read(whole, "provenance")["weights"]
-    assert len(pd.read_csv(dead / "history.csv")) == 4
-
-
-def test_ctrl_c_leaves_no_process(cli: CommandLine, dataset: Path):
-    endless = "-p steps 3000 -p rounds 1000 -p batch_size 4 -p chip_px 32".split()
-    words = ("run", dataset, "--modality", "late_fusion", *endless, *TWO)
-    process, _ = begin(cli, "stopped", *words)
-    os.killpg(process.pid, signal.SIGINT)
-    assert "stopped" in finish(process, status=130).text
-    wait_until_gone(cli.runs)
-
-
-def test_tasks_of_a_slurm_job_train_together(
-    cli: CommandLine, dataset: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
-):
-    words = ("run", dataset, "--modality", "late_fusion", *LONG, *TWO, "--name", "job")
     job = {"JOB_ID": "77", "STEP_ID": "0", "NTASKS": "2", "NTASKS_PER_NODE": "2", "NNODES": "1"}
-    job |= {"JOB_NAME": "train", "NODEID": "0", "NODELIST": "localhost"}
+    job |= {"JOB_NAME": "interactive", "NODEID": "0", "NODELIST": "localhost"}  # as of salloc
     tasks = []
     for task in "10":
         mine = job | {"PROCID": task, "LOCALID": task}
         monkeypatch.setattr(cli, "env", cli.env | {f"SLURM_{k}": v for k, v in mine.items()})
-        tasks.append(cli.start(*words))
-    for process in tasks:
-        finish(process, status=0)
-    folder = cli.runs / "job/late_fusion/fold-0"
-    assert read(folder, "provenance")["weights"] == read(whole, "provenance")["weights"]
+        tasks.append(cli.start(*words, "--name", "dead"))
+    told = [finish(process, status=0).text for process in tasks]
+    assert "going on" in told[1] and "going on" not in told[0]  # the first task's to say
+    dead = cli.runs / "dead/late_fusion/fold-0"
+    assert read(dead, "provenance")["weights"] == read(whole, "provenance")["weights"]
+    assert len(pd.read_csv(dead / "history.csv")) == 4
+    wait_until_gone(cli.runs)
+
+
+def test_ctrl_c_leaves_no_process(cli: CommandLine, dataset: Path):
+    endless = f"{SMALL} -p steps 3000 -p rounds 1000".split()
+    words = ("run", dataset, "--modality", "late_fusion", *endless, *TWO)
+    process, _ = begin(cli, "stopped", *words)
+    os.killpg(process.pid, signal.SIGINT)
+    assert "stopped" in finish(process, status=130).text
     wait_until_gone(cli.runs)
 
 
