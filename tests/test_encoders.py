@@ -14,11 +14,10 @@ def test_a_file_starts_one_sensor_and_the_card_says_so(
 ):
     torch.manual_seed(3)
     stored = smp.encoders.get_encoder("resnet18", 3, 5, None).state_dict()
-    save_file(
-        {f"net.{name}": tensor for name, tensor in stored.items()}, tmp_path / "own.safetensors"
-    )
+    file = tmp_path / "own.safetensors"
+    save_file({f"net.{name}": tensor for name, tensor in stored.items()}, file)
     words = ("run", dataset, "--modality", "late_fusion", "--name", "started", *SMALL)
-    given = ("-p", "weights", f"optical={tmp_path / 'own.safetensors'},sar=none")
+    given = ("-p", "weights", f"optical={file},sar=none")
     told = cli.quickly(*words, *given, status=1)
     assert "tensors missing" in told and not (cli.runs / "started").exists()
     (tmp_path / "own.toml").write_text('prefix = "net."\n')
@@ -27,6 +26,8 @@ def test_a_file_starts_one_sensor_and_the_card_says_so(
     loaded = card["training"]["loaded"]
     assert loaded["tensors"] == 120 and len(loaded["encoders"]) == 1
     assert loaded["encoders"][0]["namesakes"] == ["blue", "green", "red"]
+    save_file({f"net.{name}": tensor + 1 for name, tensor in stored.items()}, file)
+    assert f"{file} has changed since" in cli.quickly(*words, *given, status=1)
 
 
 def test_weights_that_cannot_be_had_stop_a_comparison(cli: CommandLine, dataset: Path):
