@@ -322,10 +322,11 @@ def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any: 
     from asm_mapping.tuning import count_ended, open_queue, run_search, tell_study
 
     own, folds = search.settings, [search.settings.fold, *also]
-    manifest = open_dataset(own.dataset, own.root)
-    store = prepare(manifest)
+    store = prepare(manifest := open_dataset(own.dataset, own.root))
     check_outer(own, folds, store, search.inner_folds)
     queue = open_queue(search, store.key)
+    for field, value in search.fixed.items():
+        say(f"{field} {value} is not among the searched values: all trials keep it")
     left, runs = search.trials - count_ended(queue), 4 * search.inner_folds + 2 * len(folds)
     say(estimate_tuning(own, manifest, trials=max(left, 0), runs=runs, jobs=jobs))
     if not run_search(queue, jobs=jobs, minutes=minutes, say=say):
@@ -380,13 +381,13 @@ def tune(
 ) -> None:
     "Search better settings inside one fold; they are tried on inner folds, then on test chips."
     try:
-        from asm_mapping.tuning import make_search
+        from asm_mapping.tuning import make_search, whole_address
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install -e .[tune]") from None
     from asm_mapping.runs import settle
     from asm_mapping.training import make_settings, open_dataset, read_settings
 
-    os.environ["ASM_STORAGE"] = storage
+    os.environ["ASM_STORAGE"] = whole_address(storage) if storage else ""
     given = {"dataset": dataset, "modality": modality, "fold": fold, "seed": seed}
     given |= {"preset": preset, "name": name, "root": root}
     given |= (read_settings(settings) if settings else {}) | parse_pairs(p)

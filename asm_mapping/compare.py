@@ -515,6 +515,7 @@ def gain_table(
     ends = np.nanpercentile(np.array(gains or [[np.nan] * 2], float), (2.5, 97.5), axis=0)
     table = pd.DataFrame({"score": ["average_precision", "f1"]})
     for name, kept in zip(("before", "after"), metrics, strict=True):
-        table[name] = [float(kept[key]) for key in table["score"]]
+        table[name] = [kept[key] for key in table["score"]]
+        table[name] = table[name].astype(float)  # NaN without a mine
     gain = table["after"] - table["before"]
     return table.assign(gain=gain, low=ends[0], high=ends[1], units=len(units))

@@ -43,6 +43,7 @@ from asm_mapping.config import (
     project_root,
     read_json,
     runs_root,
+    sha256_of,
     write_json,
 )
 from .demo import write_demo_scene
@@ -470,7 +471,9 @@ def plan_outer(
     folds: list[str],
 ) -> list[RunSettings]:
     "List the runs that set what tuning chose beside the defaults; one each if they are equal."
-    both = [settings, chosen.model_copy(update={"name": f"{settings.name}-tuned"})]
+    same = chosen.model_dump(exclude={"name", "fold", *SAME_RESULT}, exclude_defaults=True)
+    name = f"{settings.name}-tuned-{sha256_of(same)[:6]}"  # another winner: other runs
+    both = [settings, chosen.model_copy(update={"name": name})]
     if chosen == settings:
         both.pop()
     return [one.model_copy(update={"fold": fold}) for fold in folds for one in both]
@@ -486,9 +489,12 @@ def outer_gains(
     tables = []
     for fold in folds:
         pair = plan_outer(settings, chosen, [fold])
-        paths = [run_folder(pair[0]), run_folder(pair[-1])]
-        if all((path / "metrics.json").exists() for path in paths):
-            table = gain_table(*paths, store)
+        try:
+            done = all(reuse(run_folder(one), one, store.key) for one in pair)
+        except UserError:  # finished with other settings: no gain of these
+            done = False
+        if done:
+            table = gain_table(run_folder(pair[0]), run_folder(pair[-1]), store)
             table.insert(0, "fold", fold)
             table.insert(1, "seen", fold != settings.fold)
             tables.append(table)
@@ -505,7 +511,9 @@ def check_outer(
     "Refuse a search that cannot draw inner folds, or whose outer runs have other settings."
     count, rules = check_fold(settings, store.manifest), store.manifest.splits
     for fold in folds:
-        one = settings.model_copy(update={"fold": fold})
+        if fold == "final":
+            raise UserError("fold final has no test part to compare on: give numbers")
+        one = make_settings(**settings.model_dump() | {"fold": fold})
         check_fold(one, store.manifest)
         reuse(run_folder(one), one, store.key)
     splits = make_splits(store.chips, rules, folds=count)

@@ -18,8 +18,11 @@ import nbformat
 import optuna
 import pytest
 from helpers import SMALL, CommandLine, finish, wait_for, write_dataset
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
+from asm_mapping import tuning
+from asm_mapping.config import UserError
 from asm_mapping.training import make_settings
 from asm_mapping.tuning import (
     Queue,
@@ -27,6 +30,7 @@ from asm_mapping.tuning import (
     count_ended,
     open_queue,
     open_storage,
+    start_worker,
     suggest,
     work,
 )
@@ -230,7 +234,7 @@ def test_ctrl_c_keeps_trials_and_the_same_command_goes_on(
         first = finish(process, 130).text
         assert "stopped" in first
         before = ended_trials(postgres, study)
-        assert 1 <= len(before) < 3 and not list(folder.glob("_work/*"))
+        assert 1 <= len(before) < 3 and not list(folder.glob("_work/*/*"))
         told = cli(*asked).text
     after = ended_trials(postgres, study)
     assert len(after) == 3 and before.items() <= after.items()
@@ -239,7 +243,7 @@ def test_ctrl_c_keeps_trials_and_the_same_command_goes_on(
         assert (folder / name).exists(), name
     notebook = nbformat.read(folder / "tune.ipynb", as_version=4)
     assert sum("image/png" in str(cell.get("outputs")) for cell in notebook.cells) == 4
-    assert not list(folder.glob("_work/*")) and not (folder.parent / "study.db").exists()
+    assert not list(folder.glob("_work/*/*")) and not (folder.parent / "study.db").exists()
     check_unseen(cli, first + told)
 
 
@@ -257,6 +261,11 @@ def check_unseen(cli: CommandLine, told: str) -> None:
         (["--inner-folds", 9], "do not make 9 folds"),
         (["--fold", "final"], "no test part"),
         (["--also", 7], "fold 7"),
+        (["--also", "x"], "neither a number"),
+        (["--also", "final"], "no test part"),
+        (["-p", "encoder", "resnet50", "-p", "weights", "nosuch"], "no weights"),
+        (["--storage", "sqlite:///:memory:"], "share"),
+        (["--storage", "postgresql://a:pa55:2/b"], "--storage is no database's"),
         (["--space", "nowhere.toml"], "nowhere.toml"),
         (["--settings", "nowhere.toml"], "nowhere.toml"),
         (["--goals", "speed"], "goals"),
@@ -270,6 +279,34 @@ def test_wrong_words_are_told_before_any_trial(
     with mock.patch.dict(os.environ):  # the command keeps a storage in its environment
         said = cli.quickly(*asked, status=1)
     assert told in said and "pa55" not in said
+
+
+def test_workers_open_the_file_that_the_command_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASM_STORAGE", "sqlite:///mine.db")
+    with mock.patch("asm_mapping.tuning.subprocess.Popen") as begun:
+        start_worker(search_of("relative"), 1, tmp_path / "worker.log", until=None)
+    asked = begun.call_args.kwargs
+    assert Path(asked["cwd"]) != tmp_path
+    assert asked["env"]["ASM_STORAGE"] == f"sqlite:///{tmp_path}/mine.db"
+
+
+def test_a_database_away_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    answers = iter([StorageInternalError("away"), StorageInternalError("away"), 7])
+
+    def look(queue: Queue) -> int:
+        if isinstance(found := next(answers, StorageInternalError("away")), Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(tuning, "PAUSE_S", 0.01)
+    monkeypatch.setattr(tuning, "PATIENCE_S", 0.1)
+    queue = Queue(None, search_of("away"))
+    assert tuning.patiently(queue, look) == 7
+    with pytest.raises(UserError, match="does not answer any more"):
+        tuning.patiently(queue, look)
 
 
 def test_settings_of_a_file_reach_a_run(cli: CommandLine, places: Path, tmp_path: Path):
