@@ -218,7 +218,7 @@ def ended_trials(address: str, name: str) -> dict[int, float]:
 def test_ctrl_c_keeps_trials_and_the_same_command_goes_on(
     cli: CommandLine, places: Path, postgres: str
 ):
-    asked = words(places, "--trials", 3, "--pruner", "none", "--name", "shared")
+    asked = words(places, "--trials", 5, "--pruner", "none", "--name", "shared")
     folder, study = cli.runs / "shared/tune/optical-fold-0", "shared-optical-fold-0"
 
     def one_is_done() -> bool:
@@ -234,10 +234,10 @@ def test_ctrl_c_keeps_trials_and_the_same_command_goes_on(
         first = finish(process, 130).text
         assert "stopped" in first
         before = ended_trials(postgres, study)
-        assert 1 <= len(before) < 3 and not list(folder.glob("_work/*/*"))
+        assert 1 <= len(before) < 5 and not list(folder.glob("_work/*/*"))
         told = cli(*asked).text
     after = ended_trials(postgres, study)
-    assert len(after) == 3 and before.items() <= after.items()
+    assert len(after) == 5 and before.items() <= after.items()
     assert "best.toml" in told and "next: asm-mapping compare" in told
     for name in ("trials.csv", "inner.csv", "outer.csv", "best.toml", "tune.ipynb"):
         assert (folder / name).exists(), name
