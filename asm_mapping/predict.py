@@ -81,7 +81,7 @@ class Lattice:
     grid: Grid  # of the map
     px: int = 1024  # side of a window
     overlap: int = 64  # pixels that neighbouring windows share
-    side: int = 4  # windows along a block's side
+    side: int = 2  # windows along a block's side
     scene: Grid | None = None  # whose edges cut windows, on the same pixels; None: the map's
 
     @property
@@ -180,7 +180,7 @@ class MapSettings(BaseModel):
     spread: bool = False  # also write an ensemble's standard deviation
     px: int = Field(1024, ge=64, le=4096, multiple_of=64)  # side of a window
     overlap: int = Field(64, ge=2, multiple_of=2)
-    side: int = Field(4, ge=1, le=32)  # windows along a block's side
+    side: int = Field(2, ge=1, le=32)  # windows along a block's side
     max_days: int = Field(60, ge=0)  # between optical and SAR, where dates are known
     dates: str = ""  # optical=2026-01-31,sar=2026-02-02 where the files do not tell
 
@@ -520,7 +520,7 @@ def save_block(canvas: Canvas, path: Path) -> None:
 
 # %% ../nbs/41_predict.ipynb #a6d5d794
 RECIPE = 3  # of the arithmetic: blocks that were made by another are not joined
-CACHE_MB = 128  # of blocks that GDAL keeps decoded
+CACHE_MB = 64  # of blocks that GDAL keeps decoded
 
 
 def step_back() -> None:
