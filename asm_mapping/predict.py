@@ -803,11 +803,11 @@ def finish_layer(job: Job, layer: str, out: Path, tags: dict[str, str]) -> None:
     check_whole(work)
     with rasterio.open(work, "r+") as made:
         made.update_tags(**tags)
-    averaged = layer in ("", "_spread")
+    resampling = "average" if layer in ("", "_spread") else "nearest"  # rare classes stay
     with whole_file(layer_path(out, layer)) as partial:
         rasterio.shutil.copy(
             work, partial, driver="COG", blocksize=512, compress="deflate", level=1,
-            overview_resampling="average" if averaged else "mode",
+            overview_resampling=resampling,
             bigtiff="if_safer", num_threads="all_cpus",
         )  # fmt: skip
         check_whole(partial)

@@ -167,7 +167,7 @@ class NetworkSettings(WhatSettings):
 
     encoder: str = "resnet18"  # any smp encoder
     weights: str = "none"  # a name or a file; optical=…,sar=… for one each (19_encoders)
-    decoder_channels: str = "256,128,64,32,16"  # widths from coarse to fine
+    decoder_channels: str = "128,64,32,16,8"  # widths from coarse to fine
     scse: bool = False  # squeeze-and-excitation in the decoder
     merge: Literal["concat", "mean"] = "concat"  # late fusion: how features are merged
     sensor_dropout: float = Field(

@@ -46,7 +46,7 @@ class Architecture:
     ratio: int = 1  # reference pixels along a SAR pixel's side: 1 or 2
     encoder: str = "resnet18"  # an smp encoder, or `tu-` and a timm model
     weights: str = "none"  # where training started, as encoders.weights_for takes it
-    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)  # deepest first
+    decoder_channels: tuple[int, ...] = (128, 64, 32, 16, 8)  # deepest first
     scse: bool = False  # squeeze-and-excitation in the decoder's blocks
     merge: str = "concat"  # how late fusion joins a level: one of MERGES
     optical_bands: tuple[str, ...] = ()  # names of the channels; pretrained weights need them
