@@ -968,10 +968,13 @@ def write_best(queue: Queue, inner: pd.DataFrame, winner: Candidate) -> Path:
         told.append(f"  {label}: {values}; mean {rows['average_precision'].mean():.4f}")
     if winner.label == "defaults":
         told.append("No candidate beat the defaults, the settings that the search began with.")
+    values = winner.settings.model_dump()
+    named = {p.name for p in SPACE if p.called_for(values)} | {*changes(RunSettings(), winner)}
     lines = [f"# {line}" for line in told]
     lines += [
         f"{name} = {json.dumps(value, ensure_ascii=False)}"
-        for name, value in changes(RunSettings(), winner).items()
+        for name, value in values.items()
+        if name in named  # what is searched stands there whatever a later version starts from
     ]
     path = search.folder / "best.toml"
     with whole_file(path) as partial:

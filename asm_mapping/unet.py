@@ -93,7 +93,8 @@ def check_architecture(architecture: Architecture) -> None:
             f"decoder_channels {a.decoder_channels}: give {DEPTH} widths, deepest first"
         )
     if a.scse and min(a.decoder_channels) < 16:
-        raise UserError(f"scse needs decoder widths of 16 or more, not {a.decoder_channels}")
+        wider = ",".join(str(max(16, width)) for width in a.decoder_channels)
+        raise UserError(f"scse needs decoder widths of 16 or more: decoder_channels {wider}")
 
 # %% ../nbs/20_unet.ipynb #78fc579f
 @torch.enable_grad()
