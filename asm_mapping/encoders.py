@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RGB', 'S2_BANDS', 'S2_MEAN', 'S2_STD', 'HUB', 'PUBLISHED', 'SSL4EO', 'TENSOR_FILES', 'COMMON', 'Published', 'radar',
-           'by_sensor', 'weights_for', 'is_file', 'whole_paths', 'file_hashes', 'check_encoder', 'fetch',
+           'by_sensor', 'weights_for', 'is_file', 'whole_paths', 'weight_hashes', 'check_encoder', 'fetch',
            'refuse_other', 'first_line', 'KeyMap', 'read_key_map', 'read_tensors', 'Pretrained', 'from_file',
            'band_name', 'fitted_kernels', 'standardised', 'from_hub', 'pretrained', 'differences', 'first_convolution',
            'load_encoder']
@@ -133,7 +133,7 @@ def whole_paths(weights: str) -> str:
     return ",".join(found) or whole(weights)
 
 
-def file_hashes(weights: str, roles: Sequence[str]) -> dict[str, str]:  # file: its sha256
+def weight_hashes(weights: str, roles: Sequence[str]) -> dict[str, str]:  # file: its sha256
     "Hash the files that weights are read from, each with the key map beside it."
     chosen = [Path(one) for role in roles if is_file(one := weights_for(weights, role))]
     there = [path for path in chosen if path.is_file()]

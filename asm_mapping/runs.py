@@ -47,7 +47,7 @@ from asm_mapping.config import (
     write_json,
 )
 from .demo import write_demo_scene
-from .encoders import file_hashes, whole_paths
+from .encoders import weight_hashes, whole_paths
 from .fusion import build_model, flop_per_pixel
 from .predict import make_map_settings, predict
 from .processes import job_place
@@ -187,7 +187,7 @@ def reuse(folder: Path, settings: RunSettings, data: str) -> bool:
     found, begun = differences(folder, settings), read_json(folder / "provenance.json")
     if begun["data"] != data:
         found.append("the data have changed since")
-    files = file_hashes(settings.weights, roles_of(settings.modality))
+    files = weight_hashes(settings.weights, roles_of(settings.modality))
     before = begun.get("pretrained", {})
     found += [
         f"{one} has changed since" for one in files if before.get(one) not in (None, files[one])

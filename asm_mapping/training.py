@@ -81,7 +81,7 @@ from asm_mapping.config import (
     write_json,
 )
 from .dataset import TrainingBatches, WholeChips, measure_statistics
-from .encoders import file_hashes
+from .encoders import weight_hashes
 from asm_mapping.fusion import (
     DecisionFusion,
     build_late_fusion_from_streams,
@@ -391,7 +391,7 @@ def begin_on(folder: Path, store: Store, settings: RunSettings) -> None:
     roles = {role: store.manifest.role(role) for role in store.roles}
     kept = {"sensor", "derived"}
     channels = {role: files.model_dump(include=kept) for role, files in roles.items()}
-    files = file_hashes(settings.weights, roles_of(settings.modality))
+    files = weight_hashes(settings.weights, roles_of(settings.modality))
     now = plain({"data": store.key, "channels": channels, "pretrained": files})
     path = folder / "provenance.json"
     before = read_json(path) if path.exists() else now

@@ -55,12 +55,11 @@ from asm_mapping.config import (
     read_json,
     runs_root,
     sha256_of,
-    sha256_of_file,
     tuning_storage,
     whole_file,
     write_json,
 )
-from .encoders import check_encoder, is_file, weights_for
+from .encoders import check_encoder, weight_hashes, weights_for
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
 from .processes import wait_or_kill
@@ -365,9 +364,8 @@ def identity(search: Search, data: Any) -> dict[str, Any]:
     "Gather what all trials of a study share."
     found = {"data": data, "goals": search.goals, "pruner": search.pruner}
     found |= search.settings.model_dump(exclude=set(FREE))
-    files = [part.rpartition("=")[2] for part in search.settings.weights.split(",")]
-    if hashes := [sha256_of_file(Path(file)) for file in files if is_file(file)]:
-        found["bytes of the weights"] = hashes
+    if hashes := weight_hashes(search.settings.weights, roles_of(search.settings.modality)):
+        found["bytes of the weights"] = [*hashes.values()]
     return plain(found | {f"space of {p.name}": told_values(p) for p in search.space})
 
 
