@@ -10,7 +10,9 @@ __all__ = ['SCORES', 'COUNTS', 'KINDS', 'COSTS', 'FREE', 'FUSED', 'NAMES', 'run_
            'unit_counts', 'gain_table']
 
 # %% ../nbs/34_compare.ipynb #27141290
+import atexit
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -454,17 +456,20 @@ def stand_in_runs(
     arms: tuple[str, ...],
     folds: int,  # disjoint test parts
 ) -> Path:  # runs of a comparison that is none
-    "Train a few steps of each arm in a scratch folder."
-    name = f"_compare-{Path(dataset).stem}"  # the underscore: no run that counts
-    folder = runs_root() / name
-    shutil.rmtree(folder, ignore_errors=True)
+    "Train a few steps of each arm in a scratch folder that this process removes at its end."
+    runs_root().mkdir(parents=True, exist_ok=True)
+    name = f"_compare-{Path(dataset).stem}-"  # the underscore: no run that counts
+    folder = Path(tempfile.mkdtemp(prefix=name, dir=runs_root()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     given = {"dataset": dataset, "root": root, "folds": folds}
     given |= {"steps": 12, "rounds": 3, "chip_px": 64, "batch_size": 4, "threads": 1}
     given |= {"encoder": "tu-mobilenetv3_small_050", "decoder_channels": "32,24,16,16,8"}
     for fold in range(folds):
         for arm in sorted(arms, key=lambda arm: arm not in ("sar", "optical")):
             settings = make_settings(modality=arm, fold=str(fold), **given)
-            settings = settings.model_copy(update={"name": name})  # one that no person may give
+            settings = settings.model_copy(
+                update={"name": folder.name}
+            )  # one that no person may give
             run = open_run(settings, folder / arm / f"fold-{fold}")
             fitted = fit(run)
             finish_run(run, fitted, score_run(run, fitted))
