@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
@@ -141,6 +142,17 @@ def running(queue: Queue) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in trials if "pid" in trial.user_attrs]
 
 
+def halted(queue: Queue, trial: optuna.trial.FrozenTrial) -> bool:
+    "Halt a trial's worker; one that has ended its trial meanwhile goes on."
+    os.kill(trial.user_attrs["pid"], signal.SIGSTOP)
+    still = False
+    with suppress(StorageInternalError):  # it holds the database's lock
+        still = queue.study().trials[trial.number].state == TrialState.RUNNING
+    if not still:
+        os.kill(trial.user_attrs["pid"], signal.SIGCONT)
+    return still
+
+
 @pytest.mark.parametrize("kind", ["postgres", "sqlite"])
 def test_four_workers_one_killed(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -160,9 +172,9 @@ def test_four_workers_one_killed(
         time.sleep(0.3)
         if queue is None and all(worker.is_alive() for worker in workers):
             queue = open_queue(search_of(f"q-{kind}"), "data")
-        if queue and count_ended(queue) >= 6 and (victims := running(queue)):
+        seen = running(queue) if queue and count_ended(queue) >= 6 else []
+        if victim := next((trial for trial in seen if halted(queue, trial)), None):
             break
-    victim = victims[0]
     os.kill(victim.user_attrs["pid"], signal.SIGKILL)
     for worker in workers:
         worker.join(timeout=120)
