@@ -630,12 +630,12 @@ def make_optimisation(network: nn.Module, settings: RunSettings) -> dict:
 
 # %% ../nbs/24_training.ipynb #7ed65b3f
 def make_optimiser(network: nn.Module, settings: RunSettings) -> torch.optim.Optimizer:
-    "AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), fused."
+    "AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), fused where Lightning can clip it."
     return torch.optim.AdamW(
         network.parameters(),
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        fused=True,
+        fused=not settings.precision.endswith("mixed"),
     )
 
 
