@@ -8,11 +8,12 @@ __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'LAYERS', 'NODATA', 'CLASS_COLOURS', 'S
            'model_folder', 'open_cards', 'scene_sensor', 'physical', 'sample_scene', 'check_range', 'map_grid',
            'read_area', 'crop_to', 'Job', 'Tile', 'window_grid', 'read_role', 'to_channels', 'read_tile', 'make_batch',
            'turned_back', 'probabilities', 'Canvas', 'add_tile', 'save_block', 'step_back', 'ahead', 'block_path',
-           'wanted_windows', 'open_engines', 'compute_blocks', 'file_mark', 'make_plan', 'check_plan', 'load_block',
-           'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte',
-           'unwritable', 'check_whole', 'finish_layer', 'write_style', 'open_scenes', 'check_dates', 'days_between',
-           'pixel_notes', 'prepare_map', 'portions', 'compute_on_cluster', 'MapSummary', 'predict', 'settle_engine',
-           'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk', 'finish_map']
+           'wanted_windows', 'hold_block', 'open_engines', 'compute_blocks', 'file_mark', 'make_plan', 'check_plan',
+           'load_block', 'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts',
+           'to_byte', 'unwritable', 'check_whole', 'finish_layer', 'write_style', 'open_scenes', 'check_dates',
+           'days_between', 'pixel_notes', 'prepare_map', 'portions', 'compute_on_cluster', 'MapSummary', 'predict',
+           'settle_engine', 'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk',
+           'finish_map']
 
 # %% ../nbs/41_predict.ipynb #89beed37
 import hashlib
@@ -30,6 +31,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import lru_cache
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.features import geometry_mask
+from rasterio.transform import array_bounds
 from rasterio.windows import Window
 from tqdm import tqdm
 
@@ -64,6 +67,7 @@ from .engines import Engine, load_int8_card, open_engine, pick_engine
 from asm_mapping.mosaic import (
     Loss,
     Scene,
+    grid_over,
     open_scene,
     parse_date,
     reaches_its_end,
@@ -410,9 +414,15 @@ def to_channels(
     return normalise_(channels, torch.from_numpy(valid)[None], part).numpy()
 
 # %% ../nbs/41_predict.ipynb #b89673b2
-def read_tile(job: Job, block: tuple[int, int], row: int, column: int) -> Tile:
+def read_tile(
+    job: Job,
+    block: tuple[int, int],
+    row: int,  # of the window, in the lattice
+    column: int,
+    before: tuple[Loss, ...] = (),  # of what was held for it
+) -> Tile:
     "Read a window for all models."
-    grid, losses, parts = window_grid(job.lattice, row, column), [], {}
+    grid, losses, parts = window_grid(job.lattice, row, column), [*before], {}
     sensors = np.zeros((grid.height, grid.width), np.uint8)
     for role in job.scenes:
         parts[role] = read_role(job, role, row, column, losses)
@@ -520,7 +530,7 @@ def save_block(canvas: Canvas, path: Path) -> None:
 
 # %% ../nbs/41_predict.ipynb #a6d5d794
 RECIPE = 3  # of the arithmetic: blocks that were made by another are not joined
-CACHE_MB = 64  # of blocks that GDAL keeps decoded
+CACHE_MB = 32  # of blocks that GDAL keeps decoded
 
 
 def step_back() -> None:
@@ -538,7 +548,7 @@ def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
     with ThreadPoolExecutor(threads, initializer=step_back) as pool:
         for item in items:
             waiting.append(pool.submit(function, *item))
-            if len(waiting) > threads + 1:  # each that waits takes memory
+            if len(waiting) > threads:  # each that waits takes memory
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -549,17 +559,35 @@ def block_path(job: Job, block: tuple[int, int]) -> Path:
     return job.work / f"block_{block[0]}_{block[1]}.npz"
 
 # %% ../nbs/41_predict.ipynb #e4c2cb98
-def wanted_windows(job: Job, blocks: Iterable[tuple[int, int]]) -> Iterator[tuple]:
-    "List the windows of blocks that meet the area of interest."
+def wanted_windows(
+    job: Job, block: tuple[int, int]
+) -> dict[tuple[int, int], Grid]:  # by row and column in the lattice
+    "Find the windows of a block that meet the area of interest."
     area = None if job.area is None else shapely.from_wkb(job.area)
-    for block in blocks:
-        for row in block_windows(job.lattice, block[0], 0):
-            for column in block_windows(job.lattice, block[1], 1):
-                grid = window_grid(job.lattice, row, column)
-                turn = grid.transform
-                edges = turn * (0, grid.height), turn * (grid.width, 0)
-                if area is None or area.intersects(shapely.box(*edges[0], *edges[1])):
-                    yield job, block, row, column
+    rows, columns = (block_windows(job.lattice, block[axis], axis) for axis in (0, 1))
+    grids = {place: window_grid(job.lattice, *place) for place in product(rows, columns)}
+    if area is None:
+        return grids
+    bounds = {p: array_bounds(g.height, g.width, g.transform) for p, g in grids.items()}
+    return {p: g for p, g in grids.items() if area.intersects(shapely.box(*bounds[p]))}
+
+
+def hold_block(job: Job, block: tuple[int, int]) -> list[tuple]:  # what `read_tile` takes
+    "Read what the wanted windows of a block share."
+    windows = wanted_windows(job, block)
+    if not windows:
+        return []
+    first, losses = next(iter(windows.values())), []
+    whole = grid_over(first, list(windows.values()))
+    scenes = {}
+    for role, scene in job.scenes.items():
+        by = job.cards[0].ratio if role == "sar" else 1
+        size = whole.height // by, whole.width // by
+        own = Grid(whole.crs, whole.transform * Affine.scale(by), *size)
+        scenes[role] = scene.hold(own, losses)
+    held = replace(job, scenes=scenes)
+    told = [tuple(losses)] + [()] * (len(windows) - 1)
+    return [(held, block, *place, lost) for place, lost in zip(windows, told, strict=True)]
 
 # %% ../nbs/41_predict.ipynb #c1123665
 @lru_cache(maxsize=2)
@@ -589,8 +617,8 @@ def compute_blocks(
                 future.result()
                 told(done)
 
-        readers = max(1, job.threads // 2)
-        for tile in ahead(read_tile, wanted_windows(job, blocks), readers):
+        held = chain.from_iterable(ahead(hold_block, ((job, block) for block in blocks), 1))
+        for tile in ahead(read_tile, held, -(-2 * job.threads // 3)):
             while next(iter(canvases)) != tile.block:
                 finish(next(iter(canvases)))
             if canvases[tile.block] is None:
