@@ -8,11 +8,11 @@ __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'LAYERS', 'NODATA', 'CLASS_COLOURS', 'S
            'model_folder', 'open_cards', 'scene_sensor', 'physical', 'sample_scene', 'check_range', 'map_grid',
            'read_area', 'crop_to', 'Job', 'Tile', 'window_grid', 'read_role', 'to_channels', 'read_tile', 'make_batch',
            'turned_back', 'probabilities', 'Canvas', 'add_tile', 'save_block', 'step_back', 'ahead', 'block_path',
-           'wanted_windows', 'hold_block', 'open_engines', 'compute_blocks', 'file_mark', 'make_plan', 'check_plan',
-           'load_block', 'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts',
-           'to_byte', 'unwritable', 'check_whole', 'finish_layer', 'write_style', 'open_scenes', 'check_dates',
-           'days_between', 'pixel_notes', 'prepare_map', 'portions', 'compute_on_cluster', 'MapSummary', 'predict',
-           'settle_engine', 'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk',
+           'wanted_windows', 'hold_block', 'window_sizes', 'open_engines', 'compute_blocks', 'file_mark', 'make_plan',
+           'check_plan', 'load_block', 'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft',
+           'write_drafts', 'to_byte', 'unwritable', 'check_whole', 'finish_layer', 'write_style', 'open_scenes',
+           'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'portions', 'compute_on_cluster', 'MapSummary',
+           'predict', 'settle_engine', 'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk',
            'finish_map']
 
 # %% ../nbs/41_predict.ipynb #89beed37
@@ -276,10 +276,9 @@ def sample_scene(scene: Scene, places: int = 5, px: int = 128) -> np.ndarray:  #
     grid, found = scene.grid, []
     for row in np.linspace(0, max(0, grid.height - px), places).astype(int):
         for column in np.linspace(0, max(0, grid.width - px), places).astype(int):
-            window = sub_grid(
-                grid, int(row), int(column), min(px, grid.height), min(px, grid.width)
-            )
-            values, valid = scene.read(window, [])
+            low = row // px * px, column // px * px  # one tile of a file, not four
+            size = min(px, grid.height - low[0]), min(px, grid.width - low[1])
+            values, valid = scene.read(sub_grid(grid, *map(int, low), *map(int, size)), [])
             found.append(physical(values, scene.sensor).numpy()[:, valid > 0])
     return np.concatenate(found, axis=1)
 
@@ -590,6 +589,15 @@ def hold_block(job: Job, block: tuple[int, int]) -> list[tuple]:  # what `read_t
     return [(held, block, *place, lost) for place, lost in zip(windows, told, strict=True)]
 
 # %% ../nbs/41_predict.ipynb #c1123665
+def window_sizes(lattice: Lattice, block: tuple[int, int]) -> set[tuple[int, ...]]:
+    "Name the sizes of a block's windows: compiled graphs are made for each."
+    sides = [
+        {part.stop - part.start for part in (kept_part(lattice, n, axis) for n in windows)}
+        for axis, windows in ((a, block_windows(lattice, block[a], a)) for a in (0, 1))
+    ]
+    return set(product(*sides))
+
+
 @lru_cache(maxsize=2)
 def open_engines(models: tuple[Path, ...], name: str, threads: int) -> tuple[Engine, ...]:
     "Open every model of an ensemble; kept for the next block."
@@ -1040,6 +1048,7 @@ def predict(
         write_json(job.work / "engine.json", {"engine": job.engine})
         blocks = job.lattice.blocks()
         rest = [block for block in blocks if not block_path(job, block).exists()]
+        rest.sort(key=lambda block: sorted(window_sizes(job.lattice, block)))
         check_disk(job, len(rest) / len(blocks))
         if len(rest) < len(blocks):
             say(f"going on: {len(blocks) - len(rest)} of {len(blocks)} blocks are done")
