@@ -525,7 +525,7 @@ class Plan:
     window_px: int  # side of a window
     tiles: int  # of the prototype's forward pass, before and again after each map
     large_px: tuple[int, ...]  # sides of the regions whose mapping's memory is watched
-    seconds: float  # of timing a network alone, and of sampling memory
+    seconds: float  # of timing a network alone
 
 
 FULL = Plan(

@@ -214,18 +214,16 @@ def tree_pss(process: psutil.Process) -> int:  # bytes
 
 def watch_map(
     given: dict,
-    wait: float = 30.0,  # seconds until the steady state
     watch_for: float = math.inf,  # seconds of sampling; then the map is stopped
 ) -> dict:  # pss: bytes, the highest seen; seconds and megapixels of a map that was finished
-    "Sample a map's memory while it is made."
+    "Sample a map's memory while it is made, from its first second to its last."
     told = Path(given["out"]).with_suffix(".json")
     process = start_map(given, told)
     inside, peak, started = psutil.Process(process.pid), 0, time.perf_counter()
     try:
-        while process.poll() is None and time.perf_counter() - started < wait + watch_for:
-            if time.perf_counter() - started > wait:
-                peak = max(peak, tree_pss(inside))
-            time.sleep(1 if wait > 1 else 0.1)
+        while process.poll() is None and time.perf_counter() - started < watch_for:
+            peak = max(peak, tree_pss(inside))
+            time.sleep(0.5)
         made = finish(process, told) if process.poll() is not None else {}
         return {"pss": float(peak), **made}
     finally:

@@ -271,7 +271,7 @@ def physical(
     return made.copy_(linear_to_db(made)) if sensor.unit in LINEAR else made
 
 # %% ../nbs/41_predict.ipynb #a312c325
-def sample_scene(scene: Scene, places: int = 5, px: int = 128) -> np.ndarray:  # (band, pixel)
+def sample_scene(scene: Scene, places: int = 4, px: int = 128) -> np.ndarray:  # (band, pixel)
     "Read valid physical values from small windows spread over a scene."
     grid, found = scene.grid, []
     for row in np.linspace(0, max(0, grid.height - px), places).astype(int):
@@ -960,7 +960,7 @@ def prepare_map(settings: MapSettings) -> tuple[Job, list[str]]:  # warnings
 def portions(
     blocks: list[tuple[int, int]],
     workers: int,
-    most: int = 8,  # blocks of a portion
+    most: int = 40,  # blocks of a portion
 ) -> Iterator[list[tuple[int, int]]]:
     "Divide blocks into portions that shrink (Polychronopoulos and Kuck 1987)."
     while blocks:

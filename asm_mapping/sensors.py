@@ -173,7 +173,7 @@ def derived_channels(
         difference = first - second
         if name != "vv_minus_vh":
             total = first + second
-            difference = difference / torch.where(total.abs() < 1e-6, torch.inf, total)
+            difference.div_(total.masked_fill_(total.abs() < 1e-6, torch.inf))
         made.append(difference)
     return made
 
