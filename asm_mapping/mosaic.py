@@ -90,7 +90,7 @@ class Held:
             return None
         return self.values[:, top:bottom, left:right], self.valid[top:bottom, left:right]
 
-
+# %% ../nbs/11_mosaic.ipynb #2542e1ef
 @dataclass(frozen=True)
 class Sheet:
     "One file of a scene."

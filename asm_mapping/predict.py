@@ -435,7 +435,7 @@ def read_tile(
     batches = tuple(make_batch(job, card, found, size) for card in job.cards) if found else ()
     return Tile(block, row, column, batches, sensors, tuple(losses))
 
-
+# %% ../nbs/41_predict.ipynb #75c5b227
 def make_batch(
     job: Job, card: Card, found: dict, size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
@@ -597,7 +597,7 @@ def window_sizes(lattice: Lattice, block: tuple[int, int]) -> set[tuple[int, ...
     ]
     return set(product(*sides))
 
-
+# %% ../nbs/41_predict.ipynb #3a4784ad
 @lru_cache(maxsize=2)
 def open_engines(models: tuple[Path, ...], name: str, threads: int) -> tuple[Engine, ...]:
     "Open every model of an ensemble; kept for the next block."
