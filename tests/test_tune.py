@@ -165,19 +165,21 @@ def test_four_workers_one_killed(
     workers = [fork.Process(target=serve, args=(address, f"q-{kind}")) for _ in range(WORKERS)]
     for worker in workers:  # all at once: nobody has made the study before
         worker.start()
-    end = time.monotonic() + 60
+    monkeypatch.setattr(tuning, "LOCKED_S", 5)  # here: a halted worker may hold the database
+    end = time.monotonic() + 300
     queue = None
     while True:
         assert time.monotonic() < end, "no trial began"
         time.sleep(0.3)
-        if queue is None and all(worker.is_alive() for worker in workers):
-            queue = open_queue(search_of(f"q-{kind}"), "data")
-        seen = running(queue) if queue and count_ended(queue) >= 6 else []
-        if victim := next((trial for trial in seen if halted(queue, trial)), None):
-            break
+        with suppress(StorageInternalError):  # locked by busy workers
+            queue = queue or open_queue(search_of(f"q-{kind}"), "data")
+            seen = running(queue) if count_ended(queue) >= 6 else []
+            if victim := next((trial for trial in seen if halted(queue, trial)), None):
+                break
     os.kill(victim.user_attrs["pid"], signal.SIGKILL)
     for worker in workers:
-        worker.join(timeout=120)
+        worker.join(timeout=300)
+    queue = open_queue(search_of(f"q-{kind}"), "data")
     assert sorted(worker.exitcode for worker in workers) == [-signal.SIGKILL, 0, 0, 0]
     check_study(queue, victim.number)
 
