@@ -208,13 +208,15 @@ def read_json(path: Path) -> Record:
     return found
 
 # %% ../nbs/00_config.ipynb #2fa9520e
-def keep_freed_memory() -> None:
+def keep_freed_memory(
+    largest: int = 2**25,  # bytes; what is larger is given back. glibc takes no more than this
+) -> None:
     "Let this process use freed memory again instead of giving it back (glibc's mallopt)."
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     trim, mmap, arenas = -1, -3, -8  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX
-    for name, value in ((trim, 2**31 - 1), (mmap, 2**25), (arenas, 1)) if mallopt else ():
+    for name, value in ((trim, 2**31 - 1), (mmap, largest), (arenas, 1)) if mallopt else ():
         mallopt(name, value)
 
 # %% ../nbs/00_config.ipynb #93c6c090
