@@ -171,7 +171,7 @@ def test_four_workers_one_killed(
     while True:
         assert time.monotonic() < end, "no trial began"
         time.sleep(0.3)
-        with suppress(StorageInternalError):  # locked by busy workers
+        with suppress(StorageInternalError, UserError):  # locked by busy workers
             queue = queue or open_queue(search_of(f"q-{kind}"), "data")
             seen = running(queue) if count_ended(queue) >= 6 else []
             if victim := next((trial for trial in seen if halted(queue, trial)), None):
