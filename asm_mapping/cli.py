@@ -26,7 +26,14 @@ from typing import Annotated, Any
 import typer
 from filelock import FileLock, Timeout
 
-from .config import UserError, keep_freed_memory, project_root, runs_root, write_json
+from asm_mapping.config import (
+    KEPT_BY_MAPS,
+    UserError,
+    keep_freed_memory,
+    project_root,
+    runs_root,
+    write_json,
+)
 
 # %% ../nbs/53_cli.ipynb #478b3de4
 app = typer.Typer(
@@ -536,7 +543,7 @@ def predict(
     page: Annotated[bool, typer.Option(help="execute 62_map for the report")] = True,
 ) -> None:
     "Map whole scenes; a stopped map goes on where it was. Opens in QGIS in its place."
-    keep_freed_memory()
+    keep_freed_memory(KEPT_BY_MAPS)
     from asm_mapping.predict import make_map_settings
     from asm_mapping.predict import predict as make_map
 

@@ -99,8 +99,8 @@ def write_region(
 # %% ../nbs/56_mapping_speed.ipynb #3750d603
 MAP_ALONE = """import json, sys, time
 from pathlib import Path
-from asm_mapping.config import keep_freed_memory
-keep_freed_memory()
+from asm_mapping.config import KEPT_BY_MAPS, keep_freed_memory
+keep_freed_memory(KEPT_BY_MAPS)
 from asm_mapping.predict import make_map_settings, predict
 asked, started = json.loads(sys.argv[1]), time.perf_counter()
 made = predict(make_map_settings(**asked["given"]), say=lambda text: None)
@@ -274,7 +274,7 @@ def compare_workers(given: dict, folder: Path, rounds: int = 3) -> dict[str, flo
     together, apart = np.array(rows).T
     names = ("two_workers", "two_independent", "ratio")
     found = (together, apart, together / apart)
-    return {name: float(np.median(part)) for name, part in zip(names, found, strict=True)}
+    return {name: float(np.nanmedian(part)) for name, part in zip(names, found, strict=True)}
 
 # %% ../nbs/56_mapping_speed.ipynb #cb8533cc
 def plain_map(job: Job, px: int = 1024) -> np.ndarray:  # (row, column) probability

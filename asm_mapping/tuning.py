@@ -329,7 +329,7 @@ def whole_address(address: str) -> str:
     return database(address).render_as_string(hide_password=False)
 
 # %% ../nbs/25_tuning.ipynb #e6300e04
-LOCKED_S = 600  # a halted process may hold a SQLite file for as long
+LOCKED_S = 120  # that a process waits for a SQLite file which a halted one holds
 
 
 def open_storage(

@@ -132,6 +132,18 @@ def test_two_workers_make_the_same_map(
     assert same_map(out, whole)
 
 
+def test_a_worker_that_takes_several_tasks_makes_the_same_map(
+    cli: CommandLine, finished: Path, scene: Path, whole: Path, tmp_path: Path
+):
+    from dask.distributed import LocalCluster
+
+    out = tmp_path / "map.tif"
+    words = ("predict", finished, "--optical", scene, "--out", out, *FAST)
+    with LocalCluster(n_workers=1, threads_per_worker=3, dashboard_address=None) as cluster:
+        cli(*words, "--scheduler", cluster.scheduler_address)
+    assert same_map(out, whole)
+
+
 def test_refusals(cli: CommandLine, finished: Path, scene: Path, tmp_path: Path):
     def told(*words: object) -> str:
         out = ("--out", tmp_path / "map.tif", "--no-page")

@@ -127,7 +127,7 @@ def cheap(trial: optuna.Trial) -> float:
 
 def search_of(name: str) -> Search:
     settings = make_settings(modality="late_fusion", name=name)
-    return Search(settings=settings, trials=TRIALS, beat_s=1, grace_s=3)
+    return Search(settings=settings, trials=TRIALS, beat_s=1, grace_s=10)
 
 
 def serve(storage: str, name: str) -> None:
@@ -165,11 +165,12 @@ def test_four_workers_one_killed(
     workers = [fork.Process(target=serve, args=(address, f"q-{kind}")) for _ in range(WORKERS)]
     for worker in workers:  # all at once: nobody has made the study before
         worker.start()
-    monkeypatch.setattr(tuning, "LOCKED_S", 5)  # here: a halted worker may hold the database
+    monkeypatch.setattr(tuning, "LOCKED_S", 2)  # here: a halted worker may hold the database
     end = time.monotonic() + 300
     queue = None
     while True:
         assert time.monotonic() < end, "no trial began"
+        assert all(worker.is_alive() for worker in workers), "a worker died by itself"
         time.sleep(0.3)
         with suppress(StorageInternalError, UserError):  # locked by busy workers
             queue = queue or open_queue(search_of(f"q-{kind}"), "data")
