@@ -50,6 +50,7 @@ from rasterio.transform import array_bounds
 from rasterio.windows import Window
 from tqdm import tqdm
 
+# %% ../nbs/41_predict.ipynb #c6cdbfea
 from .artefact import Card, load_card
 from .augment import turned
 from asm_mapping.config import (

@@ -64,6 +64,7 @@ from pydantic import (
 from scipy.special import expit
 from torch import Tensor, nn
 
+# %% ../nbs/24_training.ipynb #190f87c1
 from .artefact import WIDEST, Card, load_artefact, save_artefact, weights_hash
 from .augment import Augmentation
 from .catalog import Manifest, open_dataset

@@ -46,6 +46,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tqdm import tqdm
 
+# %% ../nbs/25_tuning.ipynb #658b134f
 from asm_mapping.config import (
     UserError,
     findings,
