@@ -44,6 +44,7 @@ from .catalog import Manifest, read_manifest
 from .config import UserError, project_root, read_json, sha256_of
 from .dataset import measure_statistics
 from .losses import make_loss
+from .processes import Process, start
 from .store import Store, prepare
 from asm_mapping.training import (
     Run,
@@ -351,18 +352,13 @@ def not_network(seconds: pd.Series, validation: bool = False) -> float:  # 0 to 
 def train_alone(
     settings: RunSettings,
     folder: Path,  # of the run
-) -> subprocess.Popen:
+) -> Process:
     "Start a training run in a process of its own."
     text = json.dumps({"settings": settings.model_dump(), "folder": str(folder)})
     command = [sys.executable, "-c", "from asm_mapping.benchmark import main; main()", text]
     quiet = {"PYTHONPATH": str(project_root()), "PAPERMILL": "1"}  # no progress bar
-    return subprocess.Popen(
-        command,
-        env=os.environ | quiet,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    ways = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return start(command, env=os.environ | quiet, **ways)
 
 
 def main() -> None:
@@ -405,7 +401,7 @@ class Watched:
 
 
 def watch(
-    process: subprocess.Popen,
+    process: Process,
     stop: Callable[[], bool] = lambda: False,  # SIGKILL as soon as this is true
 ) -> Watched:
     "Sample a process's memory until it ends or is killed."

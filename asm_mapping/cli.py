@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'Name', 'Preset', 'Devices', 'Strategy', 'Pairs',
            'Settings', 'Report', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData', 'Engine', 'told',
-           'ended', 'run_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run',
+           'ended', 'told_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run',
            'words', 'compare_all', 'tell_failed', 'tell_comparison', 'compare', 'demo', 'search_all',
            'choose_and_compare', 'tune', 'tell_tuning', 'told_scores', 'evaluate', 'report', 'runs', 'benchmark',
            'predict', 'tell_map', 'polygons', 'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
@@ -34,6 +34,7 @@ from asm_mapping.config import (
     runs_root,
     write_json,
 )
+from .processes import STOPPED, heed_signals
 
 # %% ../nbs/53_cli.ipynb #478b3de4
 app = typer.Typer(
@@ -49,20 +50,16 @@ def told(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
-        try:
-            function(*args, **kwargs)
-        except UserError as error:
-            raise ended(str(error)) from None
-        except OSError as error:
-            why = told_by_system(error)
-            if not why:
-                raise
-            raise ended(why) from None
-        except KeyboardInterrupt:
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of the kernel that died
-            raise ended("stopped; the same command goes on from here", 130) from None
-        except run_error() as error:
-            raise ended(str(error)) from None
+        with heed_signals() as asked:
+            try:
+                function(*args, **kwargs)
+            except BaseException as error:
+                if asked or isinstance(error, KeyboardInterrupt):
+                    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a dead kernel
+                    raise ended(STOPPED, 128 + asked[0] if asked else 130) from None
+                if not (why := told_error(error)):
+                    raise
+                raise ended(why) from None
 
     return app.command()(command)
 
@@ -75,11 +72,12 @@ def ended(text: str, status: int = 1) -> typer.Exit:
     return typer.Exit(status)
 
 
-def run_error() -> type[Exception]:
-    "Name the error of a notebook that failed; its module takes seconds to import."
-    from asm_mapping.runs import RunError
-
-    return RunError
+def told_error(error: BaseException) -> str:  # empty where it is none that a person can mend
+    "Tell an error in a sentence."
+    runs = sys.modules.get("asm_mapping.runs")  # which takes seconds to import
+    if isinstance(error, UserError) or (runs and isinstance(error, runs.RunError)):
+        return str(error)
+    return told_by_system(error) if isinstance(error, OSError) else ""
 
 
 def told_by_system(error: OSError) -> str:  # empty where no file is named

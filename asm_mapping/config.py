@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ODD', 'Phrase', 'Name', 'KEPT_BY_MAPS', 'UserError', 'one_line', 'folder_name', 'findings', 'project_root',
-           'data_root', 'runs_root', 'watched_from_outside', 'tuning_storage', 'shared_data', 'inside', 'whole_file',
-           'whole_folder', 'write_json', 'plain', 'Record', 'read_json', 'keep_freed_memory', 'sha256_of_file',
-           'sha256_of', 'only_one']
+           'data_root', 'runs_root', 'watched_from_outside', 'start_patience', 'tuning_storage', 'shared_data',
+           'inside', 'whole_file', 'whole_folder', 'write_json', 'plain', 'Record', 'read_json', 'keep_freed_memory',
+           'sha256_of_file', 'sha256_of', 'only_one']
 
 # %% ../nbs/00_config.ipynb #7b4033b5
 import ctypes
@@ -95,6 +95,14 @@ def runs_root() -> Path:  # folder for run folders; not in git
 def watched_from_outside() -> bool:
     "Say whether the command line started this notebook and shows its progress."
     return "PAPERMILL" in os.environ
+
+
+def start_patience() -> int:  # seconds
+    "Return ASM_PATIENCE, what a helper process or server may take to start or answer."
+    text = os.environ.get("ASM_PATIENCE", "600")
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**6:
+        raise UserError(f"ASM_PATIENCE={text} is no number of seconds: set it to 600, say")
+    return int(text)
 
 
 def tuning_storage() -> str:  # may hold a password: never written, never shown

@@ -39,6 +39,7 @@ from asm_mapping.predict import (
     read_tile,
     to_channels,
 )
+from .processes import Process, start
 from .scene import Grid
 
 # %% ../nbs/56_mapping_speed.ipynb #ca8fd4bb
@@ -109,18 +110,16 @@ Path(asked["told"]).write_text(json.dumps(told))
 """  # imports what the command line imports, and nothing of the benchmark
 
 
-def start_map(given: dict, told: Path) -> subprocess.Popen:
+def start_map(given: dict, told: Path) -> Process:
     "Start a map in a new process; it writes its summary to `told`."
     text = json.dumps({"given": given, "told": str(told)}, default=str)
     command = [sys.executable, "-c", MAP_ALONE, text]
     quiet = {"PYTHONPATH": str(project_root()), "PAPERMILL": "1"}
-    return subprocess.Popen(
-        command, env=os.environ | quiet, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+    ways = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return start(command, env=os.environ | quiet, **ways)
 
 
-def finish(process: subprocess.Popen, told: Path) -> dict:  # seconds, megapixels
+def finish(process: Process, told: Path) -> dict:  # seconds, megapixels
     "Wait for a map; one that failed is a UserError with its last words."
     complaint = process.communicate()[1].strip().splitlines()
     if process.returncode:

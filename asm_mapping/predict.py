@@ -11,9 +11,10 @@ __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'LAYERS', 'NODATA', 'C
            'block_path', 'wanted_windows', 'hold_block', 'window_sizes', 'open_engines', 'compute_blocks', 'file_mark',
            'make_plan', 'check_plan', 'load_block', 'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path',
            'draft', 'write_drafts', 'to_byte', 'unwritable', 'check_whole', 'finish_layer', 'write_style',
-           'open_scenes', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'portions', 'compute_on_cluster',
-           'MapSummary', 'predict', 'settle_engine', 'compute_rest', 'summary_path', 'read_summary', 'finished_before',
-           'check_disk', 'finish_map']
+           'open_scenes', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'portions', 'reach',
+           'prepare_worker', 'reach_cluster', 'start_cluster', 'compute_on_cluster', 'MapSummary', 'predict',
+           'settle_engine', 'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk',
+           'finish_map']
 
 # %% ../nbs/41_predict.ipynb #89beed37
 import hashlib
@@ -21,19 +22,21 @@ import importlib.metadata
 import json
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import lru_cache
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import geopandas
 import numpy as np
@@ -60,6 +63,7 @@ from asm_mapping.config import (
     only_one,
     read_json,
     sha256_of,
+    start_patience,
     watched_from_outside,
     whole_file,
     write_json,
@@ -76,6 +80,7 @@ from asm_mapping.mosaic import (
     scene_dates,
     sub_grid,
 )
+from .processes import LONGER, end_with_parent, told_late
 from .scene import Grid
 from .sensors import DECIBEL, LINEAR, REFLECTANCE, Sensor, linear_to_db, sensor_from
 
@@ -975,40 +980,90 @@ def portions(
         yield blocks[:many]
         blocks = blocks[many:]
 
+# %% ../nbs/41_predict.ipynb #78c3dd21
+def reach(address: str) -> None:
+    "Refuse the address of a Dask scheduler at which nobody answers."
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or 8786
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("tcp", "tls"):
+        raise UserError(f"--scheduler {address} is no address: write tcp://HOST:PORT")
+    try:
+        socket.create_connection((host, port), timeout=10).close()
+    except OSError as error:
+        raise UserError(
+            f"--scheduler {address} does not answer ({error}): start it, or correct the "
+            "address; --workers N computes on this machine"
+        ) from None
+
+# %% ../nbs/41_predict.ipynb #76f91f3b
+def prepare_worker() -> None:
+    "Let a worker keep freed memory, and end with the process that started it."
+    keep_freed_memory(KEPT_BY_MAPS)
+    end_with_parent()
+
+
+@contextmanager
+def reach_cluster(address: str) -> Iterator[Any]:  # Dask's client
+    "Reach the workers of a scheduler, waiting for the first."
+    from dask.distributed import Client
+
+    limit = start_patience()
+    try:
+        client = Client(address, timeout="30s")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--scheduler {address} does not answer as Dask ({error})") from None
+    with client:
+        slow = f"{address} has no worker yet: waiting for one, {limit} s at most {LONGER}"
+        try:
+            with told_late(slow, 5.0):
+                client.wait_for_workers(1, timeout=limit)
+        except TimeoutError:
+            raise UserError(
+                f"--scheduler {address} has no worker after {limit} s: start one with "
+                f"`dask worker {address}`; ASM_PATIENCE=3600 waits for an hour"
+            ) from None
+        yield client
+
+
+@contextmanager
+def start_cluster(workers: int) -> Iterator[Any]:  # Dask's client
+    "Start workers on this machine, and end them."
+    from dask.distributed import Client, LocalCluster
+
+    with told_late(f"waiting for {workers} workers to start; Ctrl-C stops it"):
+        cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        )
+    try:
+        with Client(cluster, timeout=start_patience()) as client:
+            client.run(prepare_worker)
+            yield client
+    finally:
+        cluster.close()
+
 # %% ../nbs/41_predict.ipynb #59a720ab
 def compute_on_cluster(
     job: Job, blocks: list[tuple[int, int]], settings: MapSettings, told: Callable
 ) -> None:
     "Compute blocks as Dask tasks."
     try:
-        from dask.distributed import Client, LocalCluster, as_completed
+        from dask.distributed import as_completed
     except ModuleNotFoundError:
         raise UserError(
             "several workers need Dask: pip install -e .[cluster], or leave out --workers"
         ) from None
-    if settings.scheduler:
-        cluster, address = None, settings.scheduler
-    else:
-        cluster = address = LocalCluster(
-            n_workers=settings.workers, threads_per_worker=1, dashboard_address=None,
-            silence_logs=50,
-        )  # fmt: skip
-    try:
-        with Client(address, timeout="20s") as client:
-            if cluster is not None:
-                client.run(keep_freed_memory, KEPT_BY_MAPS)
-            places = sum(client.nthreads().values()) or settings.workers  # for tasks
-            tasks = {client.submit(compute_blocks, job, part, pure=False, retries=2): part
-                     for part in portions(blocks, places)}  # fmt: skip
-            for task in as_completed(tasks):
-                task.result()
-                for block in tasks[task]:
-                    told(block)
-    except OSError as error:
-        raise UserError(f"--scheduler {settings.scheduler}: {error}") from None
-    finally:
-        if cluster is not None:
-            cluster.close()
+    address = settings.scheduler
+    with reach_cluster(address) if address else start_cluster(settings.workers) as client:
+        places = sum(client.nthreads().values()) or settings.workers  # for tasks
+        tasks = {client.submit(compute_blocks, job, part, pure=False, retries=2): part
+                 for part in portions(blocks, places)}  # fmt: skip
+        for task in as_completed(tasks):
+            task.result()
+            for block in tasks[task]:
+                told(block)
 
 # %% ../nbs/41_predict.ipynb #ad92807a
 @dataclass(frozen=True)
@@ -1040,6 +1095,8 @@ def predict(
 ) -> MapSummary:
     "Map whole scenes; go on where a killed run stopped."
     started = time.perf_counter()
+    if settings.scheduler:
+        reach(settings.scheduler)
     job, told = prepare_map(settings)
     for warning in told:
         say(f"note: {warning}")
@@ -1078,6 +1135,7 @@ def settle_engine(settings: MapSettings, job: Job, say: Callable[[str], None]) -
         return job
     if settings.out.exists() and summary_path(settings.out).exists():
         return replace(job, engine=read_summary(settings.out).engine)
+    say("timing engines on a window, some minutes at most; --engine eager does without")
     choice = pick_engine(job.models, px=job.lattice.px, threads=job.threads)
     for row in choice.table.itertuples():
         mark = "*" if row.engine == choice.name else " "
@@ -1085,7 +1143,8 @@ def settle_engine(settings: MapSettings, job: Job, say: Callable[[str], None]) -
     grid = job.lattice.grid
     rate = choice.table.set_index("engine").loc[choice.name, "mpx_per_second"]
     minutes = 1.3 * grid.height * grid.width / 1e6 / rate / 60 * (8 if job.turns else 1)
-    say(f"engine: {choice.name}; {grid.height} x {grid.width} pixels: about {minutes:.0f} min")
+    told = f"about {minutes:.0f} min" if rate > 0 else "not timed, the machine is busy"
+    say(f"engine: {choice.name}; {grid.height} x {grid.width} pixels: {told}")
     return replace(job, engine=choice.name)
 
 

@@ -13,7 +13,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -35,6 +34,7 @@ from asm_mapping.config import (
     whole_folder,
 )
 from .plots import safe_text
+from .processes import run_program, told_late
 from .unet import MODALITIES
 
 # %% ../nbs/52_report.ipynb #b434f8f9
@@ -353,7 +353,8 @@ def run_quarto(quarto: str, site: Path) -> bool:  # whether it made the site
     command = [quarto, "render", str(project_root())]
     if site != project_root() / "reports/_site":
         command += ["--output-dir", str(site)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    with told_late("waiting for Quarto to render the report; Ctrl-C stops it"):
+        done = run_program(command)
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
         print(f"Quarto failed ({lines[-1]}): rendering with nbconvert instead")

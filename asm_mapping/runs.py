@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['NETWORK_SHARE', 'FREED', 'SAME_RESULT', 'STREAMS', 'RunError', 'check_parameters', 'template', 'execute',
-           'QuietKernelManager', 'watched_kernel', 'run_folder', 'differences', 'reuse', 'progress_bar', 'portable',
-           'settle', 'run_one', 'discard_stale', 'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once',
-           'machine_rate', 'arm_cost', 'run_flop', 'told_time', 'estimate', 'estimate_tuning', 'plan_outer',
-           'outer_gains', 'check_outer', 'list_runs', 'failed_cell', 'main', 'stand_in_map']
+           'kernel_trouble', 'QuietKernelManager', 'watched_kernel', 'run_folder', 'differences', 'reuse',
+           'progress_bar', 'portable', 'settle', 'run_one', 'discard_stale', 'summary', 'plan_runs', 'in_own_process',
+           'run_all', 'at_once', 'machine_rate', 'arm_cost', 'run_flop', 'told_time', 'estimate', 'estimate_tuning',
+           'plan_outer', 'outer_gains', 'check_outer', 'list_runs', 'failed_cell', 'main', 'stand_in_map']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,13 +45,24 @@ from asm_mapping.config import (
     read_json,
     runs_root,
     sha256_of,
+    start_patience,
     write_json,
 )
 from .demo import write_demo_scene
 from .encoders import weight_hashes, whole_paths
 from .fusion import build_model, flop_per_pixel
 from .predict import make_map_settings, predict
-from .processes import job_place
+from asm_mapping.processes import (
+    LONGER,
+    Crew,
+    asked_to_end,
+    end_with_parent,
+    ending_of,
+    guarded,
+    heed_signals,
+    job_place,
+    told_late,
+)
 from .splits import inner_splits, make_splits
 from .store import Store, prepare
 from asm_mapping.training import (
@@ -101,23 +113,32 @@ def execute(
     "Execute a copy of `notebook` with `given` injected."
     check_parameters(notebook, given)
     target.parent.mkdir(parents=True, exist_ok=True)
+    limit, log = start_patience(), target.with_name("kernel.log")
+    slow = f"{notebook.stem}: waiting for its kernel to start, {limit} s at most {LONGER}"
     try:
-        with watched_kernel(target.with_name("kernel.log")) as config:
+        with watched_kernel(log) as config, told_late(slow) as ready:
             papermill.execute_notebook(
-                str(notebook),
-                str(target),
-                given,
-                kernel_name="python3",
-                cwd=str(project_root()),
-                progress_bar=False,
-                config=config,
+                str(notebook), str(target), given, kernel_name="python3",
+                cwd=str(project_root()), progress_bar=False, config=config,
                 kernel_manager_class="asm_mapping.runs.QuietKernelManager",
-            )
+                start_timeout=limit, iopub_timeout=limit, on_notebook_start=ready,
+            )  # fmt: skip
     except PapermillExecutionError as error:
         kind = UserError if error.ename == "UserError" else RunError
         what = error.evalue if kind is UserError else f"{error.ename}: {error.evalue}"
         raise kind(f"{what} (the notebook that failed: {target})") from None
+    except (RuntimeError, TimeoutError) as error:  # nbclient's, of the kernel
+        raise RunError(kernel_trouble(error, target)) from None
     return target
+
+
+def kernel_trouble(error: Exception, target: Path) -> str:
+    "Tell what became of a notebook's kernel, and what to do."
+    if "died" in str(error).lower():
+        what = "its kernel died; where memory is short the system kills the largest process"
+    else:
+        what = f"its kernel did not answer in time, the machine may be busy {LONGER}"
+    return f"{target}: {what}; the same command goes on ({str(error).splitlines()[0]})"
 
 
 FREED = str(2**32)  # bytes; memory freed below is kept for the next step, not given back
@@ -132,6 +153,14 @@ class QuietKernelManager(AsyncKernelManager):
         "Start the kernel with its error stream in the file."
         with open(self.log_path, "ab") as log:
             await super().start_kernel(**given | {"stderr": log})
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        "Let the kernel end with this process."
+        return guarded(super().format_kernel_cmd(extra_arguments))
+
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        "Do not wait for a kernel while this process is asked to end."
+        await super().shutdown_kernel(now=now or asked_to_end(), restart=restart)
 
 # %% ../nbs/51_runs.ipynb #fa5318ce
 @contextlib.contextmanager
@@ -331,14 +360,15 @@ def plan_runs(
     return sorted(planned, key=lambda one: (rank.get(one.arm, 2), int(one.fold), one.seed))
 
 # %% ../nbs/51_runs.ipynb #332eeee3
-def in_own_process(settings: RunSettings, seeds: int) -> Path:
+def in_own_process(settings: RunSettings, seeds: int, crew: Crew) -> Path:
     "Run one settings file in a process of its own; its error comes back as a sentence."
     text = json.dumps({"settings": settings.model_dump(), "seeds": seeds})
     command = [sys.executable, "-c", "from asm_mapping.runs import main; main()", text]
-    done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RunError(last)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    one = crew.start(command, ending=signal.SIGTERM, cwd=project_root(), **quiet)
+    said = one.communicate()[1]
+    if one.returncode:
+        raise RunError(ending_of(one.returncode, said).removeprefix("failed: "))
     return run_folder(settings, seeds)
 
 # %% ../nbs/51_runs.ipynb #02b7a150
@@ -351,6 +381,7 @@ def run_all(
 ) -> dict[str, str]:  # what failed: its label and why
     "Run what is planned, stage by stage; failures are collected, not raised."
     failed: dict[str, str] = {}
+    crew = Crew()
 
     def attempt(settings: RunSettings) -> None:
         label = f"{settings.arm} fold {settings.fold} seed {settings.seed}"
@@ -359,8 +390,10 @@ def run_all(
             if jobs == 1:
                 run_one(settings, seeds=seeds, say=say)
             else:
-                say(f"{label}: {summary(in_own_process(settings, seeds))}")
+                say(f"{label}: {summary(in_own_process(settings, seeds, crew))}")
         except (UserError, RunError) as error:
+            if crew.over or asked_to_end():
+                return  # it did not fail, it was stopped
             failed[label] = str(error)
             say(f"{label}: FAILED: {error}")
 
@@ -373,14 +406,17 @@ def run_all(
             for settings in stage:
                 attempt(settings)
         else:
-            at_once(attempt, stage, jobs)
+            at_once(attempt, stage, jobs, crew)
     return failed
 
 # %% ../nbs/51_runs.ipynb #75dc5138
 def at_once(
-    attempt: Callable[[RunSettings], None], stage: list[RunSettings], jobs: int
+    attempt: Callable[[RunSettings], None],
+    stage: list[RunSettings],
+    jobs: int,
+    crew: Crew,  # of the processes that run them
 ) -> None:
-    "Attempt several runs at a time; Ctrl-C stops those that run and starts no more."
+    "Attempt several runs at a time; what ends this stops those that run and starts no more."
     pool = ThreadPoolExecutor(max_workers=jobs)
     cores = psutil.cpu_count(logical=False) or 1
     shares = [s.threads or max(1, cores // (jobs * s.devices)) for s in stage]
@@ -388,8 +424,12 @@ def at_once(
     try:
         for _ in pool.map(attempt, stage):
             pass  # errors that are not ours to collect are raised here
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        crew.stop()  # the pool's threads wait for it
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
 
 # %% ../nbs/51_runs.ipynb #bff6f427
 def machine_rate() -> float:  # floating-point operations a second
@@ -563,10 +603,16 @@ def failed_cell(notebook: Path) -> bool:
 def main() -> None:
     "Run one settings text given by `in_own_process`."
     given = json.loads(sys.argv[1])
-    try:
-        run_one(RunSettings(**given["settings"]), seeds=given["seeds"], say=lambda text: None)
-    except (UserError, RunError) as error:
-        sys.exit(str(error))
+    end_with_parent()
+    with heed_signals() as asked:
+        try:
+            run_one(
+                RunSettings(**given["settings"]), seeds=given["seeds"], say=lambda text: None
+            )
+        except (UserError, RunError) as error:
+            sys.exit(128 + asked[0] if asked else str(error))
+        except KeyboardInterrupt:
+            sys.exit(128 + asked[0])
 
 # %% ../nbs/51_runs.ipynb #6a8d0dcc
 def stand_in_map() -> tuple[str, str]:  # MAP.tif, the optical scene

@@ -24,7 +24,6 @@ import platform
 import re
 import shutil
 import struct
-import subprocess
 import sys
 import time
 import tomllib
@@ -97,6 +96,7 @@ from asm_mapping.processes import (
     job_name,
     job_place,
     local_ranks,
+    run_program,
     run_ranks,
 )
 from .sensors import sensor_from
@@ -378,8 +378,8 @@ def open_run(
 
 # %% ../nbs/24_training.ipynb #ad33be44
 def sole_writer(folder: Path) -> FileLock:  # held until the process ends
-    "Lock a run's folder; an orphan of a killed run ends within seconds."
-    writer = FileLock(folder / ".writer", timeout=60, is_singleton=True)
+    "Lock a run's folder; what a killed run left ends at once."
+    writer = FileLock(folder / ".writer", timeout=15, is_singleton=True)
     try:
         writer.acquire()
     except Timeout:
@@ -1255,9 +1255,7 @@ def commit() -> str | None:
     "Name the commit of the code, with `+` where files differ from it; None outside git."
 
     def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=project_root(), capture_output=True, text=True
-        )
+        done = run_program(["git", *words], cwd=project_root())
         return done.stdout.strip() if done.returncode == 0 else ""
 
     head = git("rev-parse", "HEAD")

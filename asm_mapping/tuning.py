@@ -9,10 +9,10 @@ __all__ = ['SPACE', 'LOCKED_S', 'FREE', 'MACHINE', 'STARTUP', 'ENDED', 'TRIES', 
            'open_storage', 'identity', 'Queue', 'open_queue', 'make_sampler', 'make_pruner', 'slots_of', 'fill',
            'count_ended', 'one_at_a_time', 'claim', 'is_twin', 'beating', 'attempt', 'check_errors', 'work',
            'open_search', 'open_inner', 'best_round', 'train_trial', 'own_scratch', 'worker_folder', 'clear_scratch',
-           'stop_with_parent', 'main', 'start_worker', 'last_words', 'stop_workers', 'tell_study', 'patiently', 'tend',
-           'run_search', 'Candidate', 'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left',
-           'run_inner', 'read_inner', 'scores_by_fold', 'choose', 'changes', 'write_best', 'trial_table', 'importances',
-           'front', 'space_shown', 'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome']
+           'main', 'start_worker', 'last_words', 'tell_study', 'patiently', 'tend', 'run_search', 'Candidate',
+           'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left', 'run_inner', 'read_inner',
+           'scores_by_fold', 'choose', 'changes', 'write_best', 'trial_table', 'importances', 'front', 'space_shown',
+           'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome']
 
 # %% ../nbs/25_tuning.ipynb #28678bbd
 import json
@@ -63,7 +63,7 @@ from asm_mapping.config import (
 from .encoders import check_encoder, weight_hashes, weights_for
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
-from .processes import wait_or_kill
+from .processes import Process, end_with_parent, heed_signals, start, stop
 from .splits import inner_splits
 from asm_mapping.training import (
     IDENTITY,
@@ -665,42 +665,31 @@ def clear_scratch(search: Search) -> None:
         if folder.name.isdecimal() and not psutil.pid_exists(int(folder.name)):
             shutil.rmtree(folder, ignore_errors=True)
 
-
-def stop_with_parent() -> None:
-    "Interrupt this process when its standard input ends."
-
-    def watch() -> None:
-        while os.read(0, 1):  # not through sys.stdin, whose lock would outlive the work
-            pass
-        os.kill(os.getpid(), signal.SIGINT)
-
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have switched it off
-    threading.Thread(target=watch, daemon=True).start()
-
 # %% ../nbs/25_tuning.ipynb #3759fd2a
 def main() -> None:
     "Do what a JSON text asks for: attempt trials, or score settings on an inner fold."
     given = json.loads(sys.argv[1])
     search = Search(**given["search"])
     keep_freed_memory()
-    stop_with_parent()
+    end_with_parent()
     folder = worker_folder(search)
-    try:
-        run = open_search(search, folder)
-        queue = open_queue(search, run.store.key)
-        if given.get("inner"):
-            score_left(queue, run)
-        else:
-            work(queue, lambda trial: train_trial(trial, run, search), given["until"])
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with heed_signals() as asked:
+        try:
+            run = open_search(search, folder)
+            queue = open_queue(search, run.store.key)
+            if given.get("inner"):
+                score_left(queue, run)
+            else:
+                work(queue, lambda trial: train_trial(trial, run, search), given["until"])
+        except UserError as error:
+            sys.exit(str(error))
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+            sys.exit(128 + asked[0] if asked else 1)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/25_tuning.ipynb #b34d59aa
-def start_worker(search: Search, jobs: int, log: Path, **asked: Any) -> subprocess.Popen:
+def start_worker(search: Search, jobs: int, log: Path, **asked: Any) -> Process:
     "Start a worker with its share of the threads; what it says goes to a file."
     own = search.settings
     threads = own.threads or max(1, (psutil.cpu_count(logical=False) or 1) // jobs)
@@ -713,10 +702,9 @@ def start_worker(search: Search, jobs: int, log: Path, **asked: Any) -> subproce
     added |= {"OMP_NUM_THREADS": str(threads), "ASM_STORAGE": search.storage}
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as said:
-        return subprocess.Popen(
-            command, cwd=project_root(), env=os.environ | added,
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said,
-            start_new_session=True,  # Ctrl-C reaches it through its parent, once
+        return start(
+            command, signal.SIGTERM, cwd=project_root(), env=os.environ | added,
+            stdout=subprocess.DEVNULL, stderr=said,
         )  # fmt: skip
 
 
@@ -724,13 +712,6 @@ def last_words(log: Path) -> str:
     "Read the last line that a worker said."
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else "it said nothing"
-
-
-def stop_workers(workers: Sequence[subprocess.Popen]) -> None:
-    "Interrupt workers, so that they give their trials back; end those that do not listen."
-    for worker in workers:
-        worker.stdin.close()
-    wait_or_kill(workers, 20)
 
 # %% ../nbs/25_tuning.ipynb #6cb61a4f
 def tell_study(queue: Queue) -> str:
@@ -766,7 +747,7 @@ def patiently(queue: Queue, look: Callable[[Queue], Seen]) -> Seen:
 def tend(
     search: Search,
     jobs: int,
-    workers: dict[Path, subprocess.Popen],
+    workers: dict[Path, Process],
     log: Path,
     until: float | None,
 ) -> str:  # what a worker said that died
@@ -810,7 +791,7 @@ def run_search(
                     break
                 time.sleep(PAUSE_S)
     finally:
-        stop_workers(list(workers.values()))
+        stop(list(workers.values()))
         clear_scratch(search)
         for log in logs:
             log.unlink(missing_ok=True)
@@ -907,7 +888,7 @@ def run_inner(
                 bar.update(sum(path.exists() for path in left) - bar.n)
                 time.sleep(PAUSE_S)
     finally:
-        stop_workers(workers)
+        stop(workers)
         clear_scratch(search)
     for worker, log in zip(workers, logs, strict=False):
         if worker.returncode:
