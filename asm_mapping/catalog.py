@@ -54,6 +54,7 @@ from asm_mapping.config import (
     sha256_of_file,
 )
 from .demo import write_demo
+from .processes import told_late
 from asm_mapping.scene import (
     Grid,
     aligned_grid,
@@ -280,7 +281,9 @@ def open_dataset(
     "Read a manifest; the demo is written first where it is missing."
     if not root and find_manifest(dataset) == find_manifest("demo"):
         folder = data_root() / "demo"
-        with only_one(folder, wait=600):
+        slow = f"waiting for another process that writes {folder}, 10 min at most"
+        with told_late(slow) as free, only_one(folder, wait=600):
+            free()
             if not folder.exists():
                 write_demo(folder)
         root = folder

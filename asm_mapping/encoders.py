@@ -38,6 +38,7 @@ from asm_mapping.config import (
     sha256_of_file,
     whole_file,
 )
+from .processes import told_late
 
 # %% ../nbs/19_encoders.ipynb #b452c4ec
 RGB = ("B4", "B3", "B2")
@@ -175,7 +176,9 @@ def fetch(
     "Download a file unless it is there, and check it."
     path = Path(folder) / url.rpartition("/")[2]
     digits = path.stem.rpartition("-")[2]
-    with only_one(path, wait=600):
+    slow = f"waiting for another process that fetches {path.name}, 10 min at most"
+    with told_late(slow) as free, only_one(path, wait=600):
+        free()
         if not path.exists():
             try:
                 with urllib.request.urlopen(url, timeout=60) as there, whole_file(path) as part:

@@ -12,7 +12,7 @@ __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'LAYERS', 'NODATA', 'C
            'make_plan', 'check_plan', 'load_block', 'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path',
            'draft', 'write_drafts', 'to_byte', 'unwritable', 'check_whole', 'finish_layer', 'write_style',
            'open_scenes', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'portions', 'reach',
-           'prepare_worker', 'reach_cluster', 'start_cluster', 'compute_on_cluster', 'MapSummary', 'predict',
+           'prepare_worker', 'start_cluster', 'reach_cluster', 'compute_on_cluster', 'MapSummary', 'predict',
            'settle_engine', 'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk',
            'finish_map']
 
@@ -22,6 +22,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -1006,6 +1007,29 @@ def prepare_worker() -> None:
 
 
 @contextmanager
+def start_cluster(workers: int) -> Iterator[Any]:  # Dask's client
+    "Start workers on this machine, and end them."
+    from dask.distributed import Client, LocalCluster
+
+    with told_late(f"waiting for {workers} workers to start; Ctrl-C stops it"):
+        cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        )
+    try:
+        with Client(cluster, timeout=start_patience()) as client:
+            client.run(prepare_worker)
+            yield client
+    except BaseException:
+        for nanny in cluster.workers.values():  # what they compute would be waited for
+            nanny.close_gracefully()
+            if nanny.pid:
+                os.kill(nanny.pid, signal.SIGKILL)
+        raise
+    finally:
+        cluster.close()
+
+# %% ../nbs/41_predict.ipynb #c6dc1523
+@contextmanager
 def reach_cluster(address: str) -> Iterator[Any]:  # Dask's client
     "Reach the workers of a scheduler, waiting for the first."
     from dask.distributed import Client
@@ -1026,23 +1050,6 @@ def reach_cluster(address: str) -> Iterator[Any]:  # Dask's client
                 f"`dask worker {address}`; ASM_PATIENCE=3600 waits for an hour"
             ) from None
         yield client
-
-
-@contextmanager
-def start_cluster(workers: int) -> Iterator[Any]:  # Dask's client
-    "Start workers on this machine, and end them."
-    from dask.distributed import Client, LocalCluster
-
-    with told_late(f"waiting for {workers} workers to start; Ctrl-C stops it"):
-        cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50
-        )
-    try:
-        with Client(cluster, timeout=start_patience()) as client:
-            client.run(prepare_worker)
-            yield client
-    finally:
-        cluster.close()
 
 # %% ../nbs/41_predict.ipynb #59a720ab
 def compute_on_cluster(

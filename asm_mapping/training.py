@@ -98,6 +98,7 @@ from asm_mapping.processes import (
     local_ranks,
     run_program,
     run_ranks,
+    told_late,
 )
 from .sensors import sensor_from
 from .splits import check_leaks, make_splits, read_splits
@@ -899,14 +900,17 @@ def join_run(
 ) -> None:
     "Train as another task of a SLURM job than the first, which does all the rest."
     partial, end = folder.with_name(f"{folder.name}_partial"), time.monotonic() + wait_s
-    while not (folder / "metrics.json").exists():
-        marker = partial / "ranks.json"
-        if marker.exists() and read_json(marker)["job"] == job_name():
-            run_ranks(rank_command(partial), partial, own_ranks(settings), settings.ranks)
-            return
-        if time.monotonic() > end:
-            raise UserError(f"{partial}: the job's first task did not begin to train")
-        time.sleep(0.2)
+    slow = f"waiting for the job's first task to begin training, {wait_s / 60:.0f} min at most"
+    with told_late(slow) as begun:
+        while not (folder / "metrics.json").exists():
+            marker = partial / "ranks.json"
+            if marker.exists() and read_json(marker)["job"] == job_name():
+                begun()
+                run_ranks(rank_command(partial), partial, own_ranks(settings), settings.ranks)
+                return
+            if time.monotonic() > end:
+                raise UserError(f"{partial}: the job's first task did not begin to train")
+            time.sleep(0.2)
 
 # %% ../nbs/24_training.ipynb #56db5527
 def fit(

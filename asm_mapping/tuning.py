@@ -345,6 +345,8 @@ def open_storage(
     if url.drivername.startswith("sqlite") and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         options["connect_args"] = {"timeout": LOCKED_S}
+    elif url.drivername.startswith("postgresql") and "connect_timeout" not in url.query:
+        options["connect_args"] = {"connect_timeout": 10}
     text = url.render_as_string(hide_password=False)
     beats = {"heartbeat_interval": beat_s, "grace_period": grace_s}
     for pause in (1, 2, 0):

@@ -137,12 +137,19 @@ class CommandLine:
             "ASM_RUNS": str(self.runs),
             "PATH": path_without("quarto"),
         }
+        self.started = 0
+
+    @property
+    def mark(self) -> bytes:
+        "What marks the command that was started last and all that it started."
+        return f"ASM_TEST_MARK={self.root}-{self.started}-".encode()
 
     def start(self, *words: object, before: Callable[[], None] = obey_ctrl_c) -> Process:
-        "Start a command in a session of its own."
+        "Start a command in a session of its own; a variable marks what it starts."
+        self.started += 1
         return subprocess.Popen(
             [COMMAND, *map(str, words)],
-            env=self.env,
+            env=self.env | {"ASM_TEST_MARK": f"{self.root}-{self.started}-"},
             cwd=self.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -201,4 +208,23 @@ def wait_for(happened: Callable[[], bool], process: Process) -> None:
     while not happened():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def processes_of(mark: bytes) -> dict[int, str]:  # number: command line
+    "Find the processes that a command started, and itself."
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another's
+            if mark in (folder / "environ").read_bytes():
+                words = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(folder.name)] = words.decode(errors="replace")
+    return found  # the dead have no environment
+
+
+def wait_until_gone(mark: bytes, patience_s: float = 5.0) -> None:
+    "Wait some seconds at most until nothing is left of a command."
+    end = time.monotonic() + patience_s
+    while left := processes_of(mark):
+        assert time.monotonic() < end, f"left running: {left}"
         time.sleep(0.05)

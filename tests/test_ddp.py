@@ -6,10 +6,11 @@ import signal
 import time
 from pathlib import Path
 
+import helpers
 import pandas as pd
 import psutil
 import pytest
-from helpers import CommandLine, Process, finish, wait_for
+from helpers import CommandLine, Process, finish, processes_of, wait_for
 
 TWO = ("--devices", 2, "--strategy", "ddp", "-p", "threads", 1)
 SMALL = "-p encoder mobilenet_v2 -p decoder_channels 32,16,16,8,8 -p batch_size 4 -p chip_px 32"
@@ -90,13 +91,16 @@ def test_a_dead_rank_ends_the_run_which_goes_on_as_a_slurm_job_to_the_same_weigh
     wait_until_gone(cli.runs)
 
 
-def test_ctrl_c_leaves_no_process(cli: CommandLine, dataset: Path):
+@pytest.mark.parametrize("everyone", [False, True])
+def test_a_signal_leaves_no_process(cli: CommandLine, dataset: Path, everyone: bool):
     endless = f"{SMALL} -p steps 3000 -p rounds 1000".split()
     words = ("run", dataset, "--modality", "late_fusion", *endless, *TWO)
     process, _ = begin(cli, "stopped", *words)
-    os.killpg(process.pid, signal.SIGINT)
-    assert "stopped" in finish(process, status=130).text
-    wait_until_gone(cli.runs)
+    how = signal.SIGTERM if everyone else signal.SIGINT  # SLURM's to all, a terminal's
+    for number in processes_of(cli.mark) if everyone else [process.pid]:
+        os.kill(number, how)
+    helpers.wait_until_gone(cli.mark)
+    assert "stopped" in finish(process, status=128 + how).text
 
 
 @pytest.mark.parametrize(

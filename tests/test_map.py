@@ -1,6 +1,5 @@
 """Maps as processes: killed, interrupted, damaged, refused, on many workers, as sites."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
-from helpers import PIXEL_M, CommandLine, finish, wait_for, write_raster
+from helpers import PIXEL_M, CommandLine, finish, wait_for, wait_until_gone, write_raster
 from test_disk import limit_files
 
 FAST = ("--px", 128, "--engine", "eager", "--threads", 1, "--no-page")
@@ -71,21 +70,22 @@ def test_sites(cli: CommandLine, whole: Path, tmp_path: Path):
     assert "no.tif" in told
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle(
     cli: CommandLine, finished: Path, scene: Path, whole: Path, tmp_path: Path, how: int
 ):
     out = tmp_path / "map.tif"
     words = ("predict", finished, "--optical", scene, "--out", out, *FAST)
-    process = cli.start(*words)
+    workers = () if how == signal.SIGINT else ("--workers", 2)
+    process = cli.start(*words, *workers)
     work = tmp_path / "map_work"
     wait_for(lambda: len(list(work.glob("block_*[0-9].npz"))) >= 2, process)
+    process.send_signal(how)
+    wait_until_gone(cli.mark)
     if how == signal.SIGKILL:
-        os.killpg(process.pid, how)
         process.communicate()
     else:
-        process.send_signal(how)
-        assert "goes on from here" in finish(process, 130).text
+        assert "goes on from here" in finish(process, 128 + how).text
     assert not out.exists()
     other = cli.quickly(*words[:-1], "--turns", "--no-page", status=1)
     assert "turns: was False, is True" in other
@@ -141,7 +141,24 @@ def test_a_worker_that_takes_several_tasks_makes_the_same_map(
     words = ("predict", finished, "--optical", scene, "--out", out, *FAST)
     with LocalCluster(n_workers=1, threads_per_worker=3, dashboard_address=None) as cluster:
         cli(*words, "--scheduler", cluster.scheduler_address)
+        address = cluster.scheduler_address
     assert same_map(out, whole)
+    out.unlink()
+    told = cli.quickly(*words, "--scheduler", address, status=1)
+    assert f"--scheduler {address} does not answer" in told
+
+
+def test_a_scheduler_without_workers_is_waited_for_and_told(
+    cli: CommandLine, finished: Path, scene: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    from dask.distributed import LocalCluster
+
+    words = ("predict", finished, "--optical", scene, "--out", tmp_path / "map.tif", *FAST)
+    monkeypatch.setitem(cli.env, "ASM_PATIENCE", "2")
+    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        told = cli.quickly(*words, "--scheduler", cluster.scheduler_address, status=1)
+    assert "has no worker after 2 s: start one" in told
 
 
 def test_refusals(cli: CommandLine, finished: Path, scene: Path, tmp_path: Path):

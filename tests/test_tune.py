@@ -18,7 +18,7 @@ from unittest import mock
 import nbformat
 import optuna
 import pytest
-from helpers import SMALL, CommandLine, finish, wait_for, write_dataset
+from helpers import SMALL, CommandLine, finish, wait_for, wait_until_gone, write_dataset
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
@@ -230,7 +230,7 @@ def ended_trials(address: str, name: str) -> dict[int, float]:
     return {t.number: t.value for t in study.trials if t.state == TrialState.COMPLETE}
 
 
-def test_ctrl_c_keeps_trials_and_the_same_command_goes_on(
+def test_sigterm_keeps_trials_and_the_same_command_goes_on(
     cli: CommandLine, places: Path, postgres: str
 ):
     asked = words(places, "--trials", 5, "--pruner", "none", "--name", "shared")
@@ -243,10 +243,11 @@ def test_ctrl_c_keeps_trials_and_the_same_command_goes_on(
             return False
 
     with mock.patch.dict(cli.env, {"ASM_STORAGE": postgres}):
-        process = cli.start(*asked)
+        process = cli.start(*asked, "--jobs", 2)
         wait_for(one_is_done, process)
-        process.send_signal(signal.SIGINT)
-        first = finish(process, 130).text
+        process.send_signal(signal.SIGTERM)
+        wait_until_gone(cli.mark)
+        first = finish(process, 143).text
         assert "stopped" in first
         before = ended_trials(postgres, study)
         assert 1 <= len(before) < 5 and not list(folder.glob("_work/*/*"))
@@ -301,7 +302,7 @@ def test_workers_open_the_file_that_the_command_opened(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ASM_STORAGE", "sqlite:///mine.db")
-    with mock.patch("asm_mapping.tuning.subprocess.Popen") as begun:
+    with mock.patch("asm_mapping.tuning.start") as begun:
         start_worker(search_of("relative"), 1, tmp_path / "worker.log", until=None)
     asked = begun.call_args.kwargs
     assert Path(asked["cwd"]) != tmp_path
