@@ -34,7 +34,7 @@ from asm_mapping.config import (
     runs_root,
     write_json,
 )
-from .processes import STOPPED, heed_signals
+from .processes import STOPPED, heed_signals, leave
 
 # %% ../nbs/53_cli.ipynb #478b3de4
 app = typer.Typer(
@@ -56,7 +56,10 @@ def told(function: Callable) -> Callable:
             except BaseException as error:
                 if asked or isinstance(error, KeyboardInterrupt):
                     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a dead kernel
-                    raise ended(STOPPED, 128 + asked[0] if asked else 130) from None
+                    end = ended(STOPPED, 128 + asked[0] if asked else 130)
+                    if asked:
+                        leave(asked[0])
+                    raise end from None
                 if not (why := told_error(error)):
                     raise
                 raise ended(why) from None

@@ -1001,7 +1001,7 @@ def disagreement(name: str, gaps: Mapping[str, float]) -> str:
         return f"{gaps['same']:.1%} of classes agree, fewer than {same:.1%}"
     return ""
 
-# %% ../nbs/40_engines.ipynb #7db2aef4
+# %% ../nbs/40_engines.ipynb #f94455ae
 SLOW = "the machine is busy"
 
 
@@ -1012,7 +1012,7 @@ class Choice:
     name: str  # one of ENGINES
     table: pd.DataFrame  # engine, mpx_per_second, largest, mean, same, why_not
 
-
+# %% ../nbs/40_engines.ipynb #7db2aef4
 def pick_engine(
     models: Sequence[Path],  # model folders; several are run one after the other
     *,

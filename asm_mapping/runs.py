@@ -61,6 +61,7 @@ from asm_mapping.processes import (
     guarded,
     heed_signals,
     job_place,
+    leave,
     told_late,
 )
 from .splits import inner_splits, make_splits
@@ -609,10 +610,12 @@ def main() -> None:
             run_one(
                 RunSettings(**given["settings"]), seeds=given["seeds"], say=lambda text: None
             )
-        except (UserError, RunError) as error:
-            sys.exit(128 + asked[0] if asked else str(error))
-        except KeyboardInterrupt:
-            sys.exit(128 + asked[0])
+        except BaseException as error:
+            if asked:
+                leave(asked[0])
+            if isinstance(error, UserError | RunError):
+                sys.exit(str(error))
+            raise
 
 # %% ../nbs/51_runs.ipynb #6a8d0dcc
 def stand_in_map() -> tuple[str, str]:  # MAP.tif, the optical scene

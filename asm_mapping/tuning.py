@@ -63,7 +63,7 @@ from asm_mapping.config import (
 from .encoders import check_encoder, weight_hashes, weights_for
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
-from .processes import Process, end_with_parent, heed_signals, start, stop
+from .processes import Process, end_with_parent, heed_signals, leave, start, stop
 from .splits import inner_splits
 from asm_mapping.training import (
     IDENTITY,
@@ -686,7 +686,8 @@ def main() -> None:
         except UserError as error:
             sys.exit(str(error))
         except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
-            sys.exit(128 + asked[0] if asked else 1)
+            shutil.rmtree(folder, ignore_errors=True)
+            leave(asked[0] if asked else signal.SIGINT)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
