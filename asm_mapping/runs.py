@@ -129,17 +129,19 @@ def execute(
         what = error.evalue if kind is UserError else f"{error.ename}: {error.evalue}"
         raise kind(f"{what} (the notebook that failed: {target})") from None
     except (RuntimeError, TimeoutError) as error:  # nbclient's, of the kernel
-        raise RunError(kernel_trouble(error, target)) from None
+        if not (why := kernel_trouble(str(error))):
+            raise
+        raise RunError(f"{target}: {why}; the same command goes on") from None
     return target
 
 
-def kernel_trouble(error: Exception, target: Path) -> str:
-    "Tell what became of a notebook's kernel, and what to do."
-    if "died" in str(error).lower():
-        what = "its kernel died; where memory is short the system kills the largest process"
-    else:
-        what = f"its kernel did not answer in time, the machine may be busy {LONGER}"
-    return f"{target}: {what}; the same command goes on ({str(error).splitlines()[0]})"
+def kernel_trouble(said: str) -> str:  # empty where it is something else
+    "Tell what became of a notebook's kernel."
+    if "Kernel died" in said:
+        return "its kernel died (where memory is short, the system kills the largest process)"
+    if "didn't respond" in said or "IOPub" in said:
+        return f"its kernel did not answer in time, the machine may be busy {LONGER}"
+    return ""
 
 
 FREED = str(2**32)  # bytes; memory freed below is kept for the next step, not given back
