@@ -11,6 +11,7 @@ __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'N
            'predict', 'tell_map', 'polygons', 'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
+import contextlib
 import errno
 import functools
 import json
@@ -56,10 +57,11 @@ def told(function: Callable) -> Callable:
             except BaseException as error:
                 if asked or isinstance(error, KeyboardInterrupt):
                     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a dead kernel
-                    end = ended(STOPPED, 128 + asked[0] if asked else 130)
+                    with contextlib.suppress(OSError):  # nobody may read it any more
+                        ended(STOPPED, 128 + asked[0] if asked else 130)
                     if asked:
                         leave(asked[0])
-                    raise end from None
+                    raise typer.Exit(130) from None
                 if not (why := told_error(error)):
                     raise
                 raise ended(why) from None

@@ -191,7 +191,8 @@ def end_in_time(heard: int) -> None:  # the end of a pipe that tells of signals
     while number := os.read(heard, 1):
         if number[0] in ENDING:
             time.sleep(PATIENCE_S)
-            os.write(2, f"asm-mapping: {STOPPED}\n".encode())
+            with contextlib.suppress(OSError):  # nobody may read it any more
+                os.write(2, f"asm-mapping: {STOPPED}\n".encode())
             os._exit(128 + number[0])
     os.close(heard)
 
