@@ -12,6 +12,7 @@ __all__ = ['NETWORK_SHARE', 'FREED', 'SAME_RESULT', 'STREAMS', 'RunError', 'chec
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -115,6 +116,9 @@ def execute(
     check_parameters(notebook, given)
     target.parent.mkdir(parents=True, exist_ok=True)
     limit, log = start_patience(), target.with_name("kernel.log")
+    logging.getLogger("papermill").setLevel(
+        logging.CRITICAL
+    )  # what it has to say is told below
     slow = f"{notebook.stem}: waiting for its kernel to start, {limit} s at most {LONGER}"
     try:
         with watched_kernel(log) as config, told_late(slow) as ready:

@@ -43,7 +43,7 @@ def test_a_comparison_ends_with_all_its_processes_and_goes_on(
 ):
     words = ("compare", dataset, *TWO, *SMALL)
     partial = cli.runs / "ended/optical/fold-0_partial/run.ipynb"
-    for how, everyone in ((signal.SIGKILL, False), (signal.SIGTERM, False), (15, True)):
+    for how, everyone in ((signal.SIGKILL, False), (signal.SIGTERM, True)):
         process = begin(cli, 5, *words)  # itself, two workers, two kernels
         wait_for(partial.exists, process)
         end(cli, process, how, everyone=everyone)
@@ -80,26 +80,26 @@ def test_quarto_ends_with_the_report(
         end(cli, process, how)
 
 
-def kernel_start(folder: Path, code: str) -> dict[str, str]:
+def kernel_start(folder: Path, code: str, patience: str) -> dict[str, str]:
     "Let a kernel execute a line before it answers."
     startup = folder / "profile_default/startup"
     startup.mkdir(parents=True)
     (startup / "00.py").write_text(code)
-    return {"IPYTHONDIR": str(folder), "ASM_PATIENCE": "2"}
+    return {"IPYTHONDIR": str(folder), "ASM_PATIENCE": patience}
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "patience", "told"),
     [
-        ("import time; time.sleep(60)", "did not answer in time, the machine may be busy"),
-        ("import os; os._exit(3)", "its kernel died"),
+        ("import time; time.sleep(60)", "2", "did not answer in time, the machine may be busy"),
+        ("import os; os._exit(3)", "600", "its kernel died"),
     ],
 )
 def test_a_kernel_that_does_not_come_is_a_sentence(
-    cli: CommandLine, dataset: Path, tmp_path: Path, code: str, told: str,
-    monkeypatch: pytest.MonkeyPatch,
+    cli: CommandLine, dataset: Path, tmp_path: Path, code: str, patience: str,
+    told: str, monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
-    for name, value in kernel_start(tmp_path, code).items():
+    for name, value in kernel_start(tmp_path, code, patience).items():
         monkeypatch.setitem(cli.env, name, value)
     said = cli.quickly("explore", dataset, status=1)
     assert told in said and "explore.ipynb" in said
