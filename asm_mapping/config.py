@@ -142,7 +142,7 @@ def regular_file(
     "Refuse what is no regular file, links followed, or a larger one."
     path = Path(path)
     if not os.path.exists(path):
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{path}: does not exist")
     if not os.path.isfile(path):
         raise UserError(f"{path}: is not a file (a folder, pipe or device)")
     size = path.stat().st_size

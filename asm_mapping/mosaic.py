@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['HELD_PX', 'RIM', 'DATE_TAGS', 'sub_grid', 'same_band', 'match_bands', 'Held', 'Sheet', 'north_up', 'reaches_its_end',
-           'open_sheet', 'describe', 'Loss', 'Scene', 'grid_over', 'open_scene', 'opened', 'read_sheet', 'salvage',
-           'source_window', 'read_onto', 'read_scene', 'hold_scene', 'parse_date', 'scene_dates']
+           'open_sheet', 'describe', 'Loss', 'Scene', 'grid_over', 'open_scene', 'opened', 'close_opened', 'read_sheet',
+           'read_twice', 'salvage', 'source_window', 'read_onto', 'read_scene', 'hold_scene', 'parse_date',
+           'scene_dates']
 
 # %% ../nbs/11_mosaic.ipynb #276fc2b5
 import re
@@ -20,17 +21,17 @@ import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from .config import UserError
+from .inputs import open_raster, unreadable
 from asm_mapping.scene import (
     Grid,
-    driver_of,
+    check_place,
     nodata_pixels,
     pixel_shift,
-    unreadable,
     valid_pixels,
     warp,
 )
@@ -113,16 +114,16 @@ def north_up(source: rasterio.DatasetReader) -> tuple[Grid, bool]:  # grid, was 
             f"{name}: has no CRS, so nobody knows where it lies; if you know it: "
             f"gdal_edit.py -a_srs EPSG:NUMBER {name}"
         )
-    if max(abs(turn.b), abs(turn.d)) > 1e-6 * abs(turn.a) or turn.a < 0:
+    if not max(abs(turn.b), abs(turn.d)) <= 1e-6 * abs(turn.a) or turn.a <= 0 or turn.e == 0:
         made = f"{Path(name).stem}_north_up.tif"
         raise UserError(
             f"{name}: its grid is rotated or mirrored; make it north-up: "
             f"gdalwarp -t_srs {source.crs.to_string()[:40]} {name} {made}"
         )
-    if turn.e < 0:
-        return Grid(source.crs, turn, source.height, source.width), False
-    turn = turn * Affine.translation(0, source.height) * Affine.scale(1, -1)
-    return Grid(source.crs, turn, source.height, source.width), True
+    south_up = turn.e > 0
+    if south_up:
+        turn = turn * Affine.translation(0, source.height) * Affine.scale(1, -1)
+    return check_place(name, Grid(source.crs, turn, source.height, source.width)), south_up
 
 # %% ../nbs/11_mosaic.ipynb #f44346b4
 def reaches_its_end(source: rasterio.DatasetReader) -> bool:
@@ -147,14 +148,12 @@ def open_sheet(
 ) -> Sheet:
     "Read what a file says of itself; what cannot serve is a UserError with the reason."
     try:
-        if path.is_file() and path.suffix.lower() in (".tif", ".tiff"):
-            driver_of(path)  # refuses a damaged one
-        with rasterio.open(path) as source:
+        with open_raster(path) as source:
             if not reaches_its_end(source):
                 raise UserError(f"{path}: truncated, its last block is missing; fetch it again")
             grid, south_up = north_up(source)
             return describe(source, grid, south_up, sensor, names, nodata)
-    except (OSError, RasterioError, UnicodeDecodeError) as error:
+    except (OSError, CRSError, RasterioError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
 
 # %% ../nbs/11_mosaic.ipynb #11377143
@@ -229,6 +228,11 @@ def grid_over(first: Grid, others: Sequence[Grid]) -> Grid:
             bounds = transform_bounds(other.crs, first.crs, *bounds)
         corners = np.array([~first.transform * (bounds[0], bounds[3]),
                             ~first.transform * (bounds[2], bounds[1])])  # fmt: skip
+        if not np.isfinite(corners).all():
+            raise UserError(
+                f"files in {other.crs.to_string()[:60]} and {first.crs.to_string()[:60]} are no "
+                "one scene: bring them into one CRS: gdalwarp -t_srs EPSG:NUMBER OLD NEW.tif"
+            )
         low = np.minimum(low, np.floor(corners[0] + 0.05))
         high = np.maximum(high, np.ceil(corners[1] - 0.05))
     width, height = (high - low).astype(int).tolist()
@@ -273,11 +277,18 @@ def opened(path: Path, at_most: int = 16) -> rasterio.DatasetReader:
     facts = path.stat()
     key = (path, facts.st_mtime_ns, facts.st_size)
     if key not in sources:
-        sources[key] = rasterio.open(path)
+        sources[key] = open_raster(path)
     sources.move_to_end(key)
     while len(sources) > at_most:
         sources.popitem(last=False)[1].close()
     return sources[key]
+
+
+def close_opened(path: Path) -> None:
+    "Close what this thread holds open of a file."
+    sources: OrderedDict = _kept.__dict__.get("sources", OrderedDict())
+    for key in [key for key in sources if key[0] == path]:
+        sources.pop(key).close()
 
 # %% ../nbs/11_mosaic.ipynb #94b589df
 def read_sheet(
@@ -295,14 +306,14 @@ def read_sheet(
     window = Window(column, row, width, height)
     numbers = [number for _, number in sheet.bands] + [sheet.alpha] * bool(sheet.alpha)
     try:
-        source = opened(sheet.path)
         try:
-            values, bad = source.read(numbers, window=window), None
+            values, bad = opened(sheet.path).read(numbers, window=window), None
         except RasterioError:
+            close_opened(sheet.path)
             if losses is None:
                 raise
-            values, bad = salvage(source, numbers, window, losses)
-    except (OSError, RasterioError, UnicodeDecodeError) as error:
+            values, bad = salvage(sheet.path, numbers, window, losses)
+    except (OSError, CRSError, RasterioError, UnicodeDecodeError) as error:
         raise unreadable(sheet.path, error) from None
     alpha, values = (values[-1], values[:-1]) if sheet.alpha else (None, values)
     valid = valid_pixels(values, nodata_pixels(values, sheet.nodata, role), alpha)
@@ -312,15 +323,33 @@ def read_sheet(
     return values[:, ::step], valid[::step]
 
 # %% ../nbs/11_mosaic.ipynb #82b9fc23
+def read_twice(
+    path: Path, numbers: list[int], window: Window
+) -> tuple[np.ndarray | None, str]:  # values, "" ; or None and why they cannot be had
+    "Read a window from a file that was opened for it, and again; both must agree."
+    found = []
+    for _ in range(2):
+        try:
+            with open_raster(path) as source:
+                found.append(source.read(numbers, window=window))
+        except RasterioError as error:
+            return None, str(error.__cause__ or error)
+    if found[0].tobytes() != found[1].tobytes():
+        return None, "gives other values each time it is read"
+    return found[0], ""
+
+
 def salvage(
-    source: rasterio.DatasetReader, numbers: list[int], window: Window, losses: list[Loss]
+    path: Path, numbers: list[int], window: Window, losses: list[Loss]
 ) -> tuple[np.ndarray, np.ndarray]:  # values, bad (row, column) bool
     "Read what can be read of a window, block by block; name the blocks that cannot."
-    rows, columns = (int(side) for side in source.block_shapes[0])
+    with open_raster(path) as source:
+        rows, columns = (int(side) for side in source.block_shapes[0])
+        kind = source.dtypes[0]
     top, left, height, width = (
         int(n) for n in (window.row_off, window.col_off, window.height, window.width)
     )
-    values = np.zeros((len(numbers), height, width), source.dtypes[0])
+    values = np.zeros((len(numbers), height, width), kind)
     bad = np.zeros((height, width), bool)
     for row in range(top // rows * rows, top + height, rows):
         for column in range(left // columns * columns, left + width, columns):
@@ -328,13 +357,12 @@ def salvage(
             high = min(row + rows, top + height), min(column + columns, left + width)
             piece = Window(low[1], low[0], high[1] - low[1], high[0] - low[0])
             here = (slice(low[0] - top, high[0] - top), slice(low[1] - left, high[1] - left))
-            try:
-                values[:, *here] = source.read(numbers, window=piece)
-            except RasterioError as error:
+            read, why = read_twice(path, numbers, piece)
+            if read is None:
                 bad[here] = True
-                losses.append(
-                    Loss(str(source.name), row, column, str(error.__cause__ or error))
-                )
+                losses.append(Loss(str(path), row, column, why))
+            else:
+                values[:, *here] = read
     return values, bad
 
 # %% ../nbs/11_mosaic.ipynb #dd32b7fb
