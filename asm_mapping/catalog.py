@@ -353,7 +353,7 @@ def read_index(
         found[chip] = group
     return found
 
-
+# %% ../nbs/12_catalog.ipynb #d508b1ab
 def read_table(path: Path) -> list[list[str]]:  # the header's fields, then each row's
     "Read a CSV file as text, without empty lines; one that is none is a UserError."
     rows, fields = [], 0

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['YES', 'NO', 'MOST_CELLS', 'LEAST', 'STRATA', 'read_table', 'unsure_rows', 'Drawn', 'surface', 'read_polygons',
            'read_label_raster', 'grid_box', 'onto_grid', 'place_shapes', 'ground_buffer', 'ring', 'Labels',
-           'read_labels', 'burn', 'label_mask', 'Cell', 'lattice', 'Scenes', 'open_scenes', 'common_dtype',
-           'reason_to_skip', 'on_reference', 'find_strata', 'draw_chips', 'write_tiff', 'write_role', 'write_chip',
-           'toml_value', 'toml_text', 'fitting_rules', 'Summary', 'summary_text', 'find_landscape', 'write_index',
-           'new_dataset', 'cut_chips', 'lost_polygons', 'shares', 'write_dataset', 'file_names', 'fill_folder',
-           'make_chips']
+           'read_labels', 'burn', 'label_mask', 'refuse_many', 'Cell', 'lattice', 'Scenes', 'open_scenes',
+           'common_dtype', 'reason_to_skip', 'on_reference', 'find_strata', 'draw_chips', 'write_tiff', 'write_role',
+           'write_chip', 'toml_value', 'toml_text', 'fitting_rules', 'Summary', 'summary_text', 'find_landscape',
+           'write_index', 'new_dataset', 'cut_chips', 'lost_polygons', 'shares', 'write_dataset', 'file_names',
+           'fill_folder', 'make_chips']
 
 # %% ../nbs/18_labels.ipynb #921c884f
 import json
@@ -320,10 +320,21 @@ def label_mask(
         mask[burn(labels.area, grid) == 0] = 255
     return mask, np.unique(cores[cores > 0])
 
-# %% ../nbs/18_labels.ipynb #a64df6d8
+# %% ../nbs/18_labels.ipynb #09113133
 MOST_CELLS = 500_000
 
 
+def refuse_many(grid: Grid, chip_px: int) -> None:
+    "Refuse a scene of more cells than can be looked at."
+    many = grid.height * grid.width / chip_px**2
+    if many > MOST_CELLS:
+        raise UserError(
+            f"{grid.height:,} x {grid.width:,} pixels are {many:,.0f} cells of {chip_px} x "
+            f"{chip_px}, at most {MOST_CELLS:,} are looked at: take larger chips, or a part: "
+            "gdal_translate -projwin WEST NORTH EAST SOUTH OLD.tif PART.tif"
+        )
+
+# %% ../nbs/18_labels.ipynb #a64df6d8
 @dataclass(frozen=True)
 class Cell:
     "A square of the lattice, as far as the scene reaches."
@@ -344,13 +355,7 @@ def lattice(
     files: Sequence[Grid],  # of the scene's files, which may leave most of it empty
 ) -> list[Cell]:  # by row and column
     "List the cells that a scene's files reach."
-    many = grid.height * grid.width / chip_px**2
-    if many > MOST_CELLS:
-        raise UserError(
-            f"{grid.height:,} x {grid.width:,} pixels are {many:,.0f} cells of {chip_px} x "
-            f"{chip_px}, at most {MOST_CELLS:,} are looked at: take larger chips, or a part: "
-            "gdal_translate -projwin WEST NORTH EAST SOUTH OLD.tif PART.tif"
-        )
+    refuse_many(grid, chip_px)
     turn = grid.transform  # a quarter, so that grids offset by half a pixel are all cut alike
     top, left = (int(np.floor(n + 0.25)) for n in (turn.f / turn.e, turn.c / turn.a))
     reached = set()

@@ -467,9 +467,9 @@ def check_fineness(scene: Scene, grid: Grid) -> None:
         own = sheet.grid.pixel_m()
         if own * FINEST < wanted:
             raise UserError(
-                f"{sheet.path}: its pixels of {own:.3g} m are {wanted / own:.0f} times finer than "
-                f"the map's, {FINEST} times can be read: average them first: gdalwarp -r average "
-                f"-tr {wanted:.4g} {wanted:.4g} OLD.tif NEW.tif"
+                f"{sheet.path}: its pixels of {own:.3g} m are {wanted / own:.0f} times finer "
+                f"than the map's, {FINEST} times can be read: average them first: gdalwarp "
+                f"-r average -tr {wanted:.4g} {wanted:.4g} OLD.tif NEW.tif"
             )
 
 # %% ../nbs/11_mosaic.ipynb #d26d1b53

@@ -1152,7 +1152,8 @@ def check_disk(job: Job, share: float) -> None:
     if need > free:
         raise UserError(
             f"the map needs about {need / 1e9:.1f} GB beside {job.work} while it is made, "
-            f"{free / 1e9:.1f} GB are free: make room, choose another --out, or map a part with --area"
+            f"{free / 1e9:.1f} GB are free: make room, choose another --out, or map a part "
+            "with --area"
         )
 
 # %% ../nbs/41_predict.ipynb #dc51402b
