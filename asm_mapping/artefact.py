@@ -9,11 +9,16 @@ __all__ = ['WIDEST', 'Width', 'Channels', 'ArchitectureCard', 'RoleCard', 'Card'
 # %% ../nbs/23_artefact.ipynb #5b152535
 import hashlib
 import importlib.metadata
+import math
 import platform
+import re
+import struct
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
+import segmentation_models_pytorch as smp
 import torch
 from pydantic import (
     BaseModel,
@@ -25,7 +30,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from typing_extensions import TypedDict
@@ -35,13 +40,14 @@ from asm_mapping.config import (
     UserError,
     findings,
     read_json,
+    regular_file,
     whole_folder,
     write_json,
 )
 from .encoders import differences
 from .fusion import build_model
 from .sensors import check_derived, sensor_from
-from .unet import Architecture
+from .unet import DEPTH, Architecture
 
 # %% ../nbs/23_artefact.ipynb #9073afcb
 WIDEST = 2048  # channels of a decoder's level
@@ -180,6 +186,48 @@ def save_artefact(
         write_json(partial / "card.json", card.model_dump())
     return card
 
+# %% ../nbs/23_artefact.ipynb #fe8d4ac2
+LONGEST_HEADER = 2**22  # bytes: 500 tensors need 50 kB
+SPARE = 2**24  # values that an encoder may have beyond its share in a file
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    "Read the shapes of a safetensors file from its header."
+    with open(regular_file(path), "rb") as file:
+        length = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
+    if length > LONGEST_HEADER:
+        raise SafetensorError(f"a header of {length:,} bytes")
+    with safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+
+
+def encoder_values(name: str) -> int:
+    "Count an encoder's parameters without making them; 0 where it is told by tensors itself."
+    if name.startswith("mit_"):  # 82 million at the most
+        return 0
+    with torch.device("meta"):
+        encoder = smp.encoders.get_encoder(name, 3, DEPTH, None)
+    return sum(parameter.numel() for parameter in encoder.parameters())
+
+
+def check_size(path: Path, architecture: Architecture) -> None:
+    "Refuse weights that are much smaller than the network that their card asks for."
+    shapes, widths = tensor_shapes(path), architecture.decoder_channels
+    total = sum(math.prod(shape) for shape in shapes.values())
+    levels = re.compile(r"decoder\.body\.blocks\.(\d+)\.conv([12])\.0\.weight$")
+    found = [(levels.search(name), shape) for name, shape in shapes.items()]
+    found = [(*map(int, level.groups()), shape) for level, shape in found if level]
+    fits = {(level, part) for level, part, _ in found} == {*product(range(DEPTH), (1, 2))}
+    for level, part, shape in found:
+        least = widths[level] if part == 2 else (widths[level - 1] if level else 1)
+        fits = fits and len(shape) == 4 and shape[0] == widths[level] and shape[1] >= least
+    if not fits:
+        raise UserError(f"{path} does not fit its card: other decoder_channels than {widths}")
+    if encoder_values(architecture.encoder) > 4 * total + SPARE:
+        raise UserError(
+            f"{path} does not fit its card: {total:,} values are no {architecture.encoder}"
+        )
+
 # %% ../nbs/23_artefact.ipynb #5bc3ecba
 def load_card(folder: Path) -> Card:
     "Read the card of an artefact; what does not fit is a UserError."
@@ -197,9 +245,10 @@ def load_artefact(
 ) -> tuple[nn.Module, Card]:  # the network in evaluation, its card
     "Rebuild a network from its folder: every tensor or a UserError."
     path, card = Path(folder) / "weights.safetensors", load_card(folder)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path} does not exist: the model is not whole, train it again")
     try:
+        check_size(path, architecture_of(card))
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}): copy it again") from None

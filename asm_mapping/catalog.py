@@ -6,13 +6,12 @@
 __all__ = ['PARTS', 'MaskValue', 'Table', 'RoleFiles', 'MaskFiles', 'IndexTable', 'SplitRules', 'Manifest', 'read_manifest',
            'manifest_from', 'open_dataset', 'list_chips', 'find_files', 'read_index', 'read_table', 'read_sample',
            'file_hashes', 'stamp', 'Problem', 'FileContent', 'ChipRecord', 'inspect_chip', 'map_chips', 'chip_facts',
-           'chip_table', 'thumbnail', 'near_duplicates', 'CheckReport', 'check_dataset']
+           'chip_table', 'thumbnail', 'near_duplicates', 'CheckReport', 'check_dataset', 'linked_files']
 
 # %% ../nbs/12_catalog.ipynb #13206583
 import csv
 import re
 import sqlite3
-import tomllib
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +41,8 @@ from shapely.geometry import Polygon
 from tqdm import tqdm
 
 from asm_mapping.config import (
+    LONGEST_TEXT,
+    MOST_ITEMS,
     ODD,
     Name,
     Phrase,
@@ -51,6 +52,8 @@ from asm_mapping.config import (
     only_one,
     plain,
     project_root,
+    read_toml,
+    regular_file,
     sha256_of_file,
 )
 from .demo import write_demo
@@ -248,19 +251,6 @@ def manifest_from(
     return manifest
 
 # %% ../nbs/12_catalog.ipynb #2407e1f3
-LONGEST_MANIFEST = 2**20  # bytes
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    "Read a TOML file; one that is none is a UserError."
-    try:
-        if path.stat().st_size > LONGEST_MANIFEST:
-            raise ValueError(f"{path.stat().st_size / 1e6:.1f} MB is no manifest")
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:  # also of encoding
-        raise UserError(f"{path} is not valid TOML: {error}") from None
-
-
 def find_manifest(path: str | Path) -> Path:
     "Find a manifest from the working folder, the repository, or by its bare name."
     given = Path(path)
@@ -366,14 +356,17 @@ def read_index(
         found[chip] = group
     return found
 
-
+# %% ../nbs/12_catalog.ipynb #d508b1ab
 def read_table(path: Path) -> list[list[str]]:  # the header's fields, then each row's
     "Read a CSV file as text, without empty lines; one that is none is a UserError."
-    if not isfile(path):  # a pipe would wait for ever
-        raise UserError(f"{path}: the index does not exist, or is no file")
+    rows, fields = [], 0
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file, strict=True) if row]
+        with open(regular_file(path, LONGEST_TEXT), newline="", encoding="utf-8-sig") as file:
+            for row in filter(None, csv.reader(file, strict=True)):
+                rows.append(row)
+                fields += len(row)
+                if fields > MOST_ITEMS:
+                    raise ValueError(f"it has more than {MOST_ITEMS:,} fields")
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: the index cannot be read ({error})") from None
     if not rows:
@@ -778,6 +771,7 @@ class CheckReport:
     positive_share: float  # of all known pixels
     valid_shares: dict[str, float]  # role -> mean over its files
     bad: list[Problem]
+    linked: int  # files that lie outside the root, reached by links, and are read like others
     missing: list[Problem]  # files that partners or the index call for
     equal_files: list[tuple[str, str]]  # chips with the same image file
     near_duplicates: list[tuple[str, str, float]]  # across groups
@@ -827,10 +821,17 @@ def check_dataset(
         },
         ratios=dict(ratios),
         bad=bad,
+        linked=linked_files(manifest.root, files),
         missing=missing_files(manifest, rows),
         equal_files=equal,
         near_duplicates=[pair for pair in pairs if pair[:2] not in equal],
     )
+
+
+def linked_files(root: Path, files: Iterable[str]) -> int:
+    "Count files whose links lead out of a dataset's root."
+    root = root.resolve()
+    return sum(not (root / file).resolve().is_relative_to(root) for file in files)
 
 # %% ../nbs/12_catalog.ipynb #c53e84a0
 MIXED_RATIOS = "SAR pixels fit ratio 1 in some chips and 2 in others: set `ratio` under [sar]"
@@ -928,6 +929,8 @@ def report_text(report: CheckReport) -> str:
         lines.append(f"{part}: {join_counts(kinds)}{share}")
     if report.ratios:
         lines.append(f"reference pixels to a SAR pixel: {join_counts(report.ratios)}")
+    if report.linked:
+        lines.append(f"links: {report.linked} files lie outside the root; they are followed")
     for title, found in (("bad files", report.bad), ("missing", report.missing)):
         lines += [f"{title}: {len(found) or 'none'}", *(f"  {problem}" for problem in found)]
     alike = [(*pair, "the same file") for pair in report.equal_files]

@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import sys
-import tomllib
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +31,9 @@ from asm_mapping.config import (
     UserError,
     keep_freed_memory,
     project_root,
+    read_toml,
     runs_root,
+    stay_local,
     write_json,
 )
 from .processes import STOPPED, heed_signals, leave
@@ -623,10 +624,7 @@ def sensor_given(text: str) -> str | dict:  # a name, or fields
     "Read a sensor's fields where a file is named; one that cannot be read is a UserError."
     if not text.endswith(".toml"):
         return text
-    try:
-        return tomllib.loads(Path(text).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"the sensor {text} cannot be read: {error}") from None
+    return read_toml(text)
 
 # %% ../nbs/53_cli.ipynb #8845b752
 @told
@@ -680,4 +678,5 @@ def parse_values(pairs: dict[str, str]) -> dict[str, Any]:
 
 def main() -> None:
     "Run the command line."
+    stay_local()
     app(args=join_pairs(sys.argv[1:]), prog_name="asm-mapping")

@@ -14,7 +14,6 @@ import difflib
 import pickle
 import re
 import shutil
-import tomllib
 import urllib.request
 import warnings
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,8 @@ from asm_mapping.config import (
     data_root,
     findings,
     only_one,
+    read_toml,
+    regular_file,
     sha256_of_file,
     whole_file,
 )
@@ -228,16 +229,15 @@ class KeyMap(BaseModel):
 def read_key_map(path: Path) -> KeyMap:
     "Read a key map; a file that is not there is an empty one."
     try:
-        return KeyMap(**tomllib.loads(path.read_text())) if path.exists() else KeyMap()
+        return KeyMap(**read_toml(path)) if path.exists() else KeyMap()
     except ValidationError as error:
         raise UserError(f"{path}: {findings(error)}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
 
 # %% ../nbs/19_encoders.ipynb #2b1632ef
 def read_tensors(path: Path, key: str = "state_dict") -> dict[str, Tensor]:
     "Read a file of tensors without unpickling code."
     try:
+        regular_file(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         held = torch.load(path, map_location="cpu", weights_only=True)

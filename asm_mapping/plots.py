@@ -43,6 +43,7 @@ from rasterio.windows import Window
 from .catalog import Manifest
 from .compare import finished, modality_name
 from .dataset import load_batch
+from .inputs import open_raster
 from .polygons import Summary as SitesSummary
 from .predict import MapSummary
 from .sensors import DECIBEL, LINEAR, REFLECTANCE, band_index
@@ -931,7 +932,7 @@ def look_at(
         window.width / size[1], window.height / size[0]
     )
     with (
-        rasterio.open(path) as source,
+        open_raster(path) as source,
         WarpedVRT(
             source, crs=target.crs, transform=transform, height=size[0], width=size[1],
             resampling=Resampling.average if step > 1 else Resampling.nearest,
@@ -998,13 +999,13 @@ def map_figure(
 ) -> Picture:
     "Show a map beside the optical image, with the sites' outlines on both."
     panels = 1 if optical is None else 2
-    with rasterio.open(map_path) as made:
+    with open_raster(map_path) as made:
         window = window or Window(0, 0, made.width, made.height)
         wide = 0.8 * WIDTH - 0.4 if panels == 1 else 0.37 * WIDTH
         height = wide * min(max(window.height / window.width, 0.3), 1.6) + 0.9
         picture, axes = new_picture(1, panels, (WIDTH, height), title)
         if optical is not None:
-            with rasterio.open(optical) as source:
+            with open_raster(optical) as source:
                 names = source.descriptions
             colour = natural_colour(look_at(optical, made, window), names)
             extent = place_axes(axes[0, 0], made, window)
@@ -1049,7 +1050,7 @@ def sites_figure(
     count: int = 6,
 ) -> Picture:
     "Show the biggest sites, on the optical image if there is one."
-    with rasterio.open(map_path) as made:
+    with open_raster(map_path) as made:
         windows = site_windows(made, sites, count)
         rows = max(1, -(-len(windows) // 3))
         picture, axes = new_picture(rows, 3, (WIDTH, 2.5 * rows + 0.4), title)
@@ -1063,7 +1064,7 @@ def sites_figure(
             if optical is None:
                 image = look_at(map_path, made, window)[0] / 200
             else:
-                with rasterio.open(optical) as source:
+                with open_raster(optical) as source:
                     names = source.descriptions
                 image = natural_colour(look_at(optical, made, window), names)
             panel.imshow(image, extent=extent, cmap="cividis", vmin=0, vmax=1)

@@ -34,7 +34,7 @@ from pyarrow.parquet import ParquetWriter
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.features import shapes
 from rasterio.windows import Window
 from scipy import ndimage
@@ -43,7 +43,8 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from .config import UserError, whole_file
-from .scene import Grid, to_degrees, unreadable, way_to_degrees
+from .inputs import check_shapes, open_raster, unreadable
+from .scene import Grid, to_degrees, way_to_degrees
 
 # %% ../nbs/42_polygons.ipynb #1f059155
 LEVELS = 200  # map values 0 to 200 are probabilities 0 to 1
@@ -94,10 +95,10 @@ def look_at(
 ) -> tuple[Grid, tuple[int, str], dict[str, str]]:  # grid, bands and dtype, tags
     "Read what a file says of itself, without its pixels."
     try:
-        with rasterio.open(path) as source:
+        with open_raster(path) as source:
             grid = Grid(source.crs, source.transform, source.height, source.width)
             return grid, (source.count, source.dtypes[0]), source.tags()
-    except RasterioError as error:
+    except (CRSError, RasterioError) as error:
         raise unreadable(path, error) from None
 
 
@@ -152,9 +153,9 @@ def read_blocks(
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=64))
         try:
             path = source.path
-            values_file = stack.enter_context(rasterio.open(path))
+            values_file = stack.enter_context(open_raster(path))
             path = source.class_path or path
-            class_file = stack.enter_context(rasterio.open(path))
+            class_file = stack.enter_context(open_raster(path))
             for window in windows:
                 path = source.path
                 values = values_file.read(1, window=window)
@@ -677,7 +678,7 @@ def read_sites(
     path: Path,  # as map_to_sites wrote it
 ) -> GeoDataFrame:
     "Read a file of sites, in order of their numbers."
-    path = Path(path)
+    path = check_shapes(path)
     try:
         found = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
     except (OSError, ValueError, DataSourceError) as error:

@@ -71,9 +71,11 @@ from asm_mapping.config import (
 )
 from .dataset import complete_, normalise_
 from .engines import Engine, load_int8_card, open_engine, pick_engine
+from .inputs import check_shapes, open_raster
 from asm_mapping.mosaic import (
     Loss,
     Scene,
+    check_fineness,
     grid_over,
     open_scene,
     parse_date,
@@ -328,6 +330,7 @@ def map_grid(scenes: dict[str, Scene], ratio: int) -> Grid:
 
 def read_area(path: Path, grid: Grid) -> shapely.Geometry:  # in the grid's CRS
     "Read the polygons that limit the work; none or none inside is a UserError."
+    check_shapes(path)
     try:
         shapes = geopandas.read_file(path)
     except Exception as error:  # pyogrio raises its own kinds for each format
@@ -956,6 +959,8 @@ def prepare_map(settings: MapSettings) -> tuple[Job, list[str]]:  # warnings
     scenes, told = open_scenes(settings, cards)
     check_dates(settings, scenes)
     grid = map_grid(scenes, cards[0].ratio)
+    for scene in scenes.values():
+        check_fineness(scene, grid)
     told += pixel_notes(scenes, cards, grid)
     area = None if settings.area is None else read_area(settings.area, grid)
     lattice = Lattice(
@@ -1109,6 +1114,8 @@ def predict(
         say(f"note: {warning}")
     job.work.parent.mkdir(parents=True, exist_ok=True)
     with only_one(job.work):
+        if not (job.work.exists() or settings.out.exists()):
+            check_disk(job, 1.0)
         job = settle_engine(settings, job, say)
         plan = make_plan(settings, job)
         if finished_before(settings.out, plan):
@@ -1193,9 +1200,9 @@ def finished_before(out: Path, plan: dict) -> bool:
     if not out.exists():
         return False
     try:
-        with rasterio.open(out) as made:
+        with open_raster(out) as made:
             kept = made.tags().get("ASM_PLAN", "")
-    except RasterioError:
+    except UserError:
         kept = ""
     if kept == sha256_of(plan) and summary_path(out).exists():
         return True
@@ -1207,11 +1214,12 @@ def check_disk(job: Job, share: float) -> None:
     pixels = job.lattice.grid.height * job.lattice.grid.width
     layers = 4 if job.spread else 3
     need = pixels * (3 + 2 * job.spread) * share + pixels * layers * 1.4
-    free = shutil.disk_usage(job.work).free
+    free = shutil.disk_usage(job.work.parent).free
     if need > free:
         raise UserError(
             f"the map needs about {need / 1e9:.1f} GB beside {job.work} while it is made, "
-            f"{free / 1e9:.1f} GB are free: make room, or choose another --out"
+            f"{free / 1e9:.1f} GB are free: make room, choose another --out, or map a part "
+            "with --area"
         )
 
 # %% ../nbs/41_predict.ipynb #dc51402b

@@ -26,7 +26,6 @@ import shutil
 import struct
 import sys
 import time
-import tomllib
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,6 +73,7 @@ from asm_mapping.config import (
     plain,
     project_root,
     read_json,
+    read_toml,
     runs_root,
     sha256_of,
     watched_from_outside,
@@ -276,10 +276,7 @@ IDENTITY = ("dataset", "modality", "fold", "folds", "seed", "name", "root", "pre
 
 def read_settings(path: Path | str) -> dict[str, Any]:  # fields of RunSettings
     "Read settings from a TOML; unknown names, bad values and a run's identity are refused."
-    try:
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as TOML: {error}") from None
+    given = read_toml(path)
     if decided := [name for name in given if name in IDENTITY]:
         raise UserError(
             f"{path}: {', '.join(decided)} is the command's to say, not this file's"

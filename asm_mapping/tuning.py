@@ -24,7 +24,6 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -54,6 +53,7 @@ from asm_mapping.config import (
     plain,
     project_root,
     read_json,
+    read_toml,
     runs_root,
     sha256_of,
     tuning_storage,
@@ -177,10 +177,7 @@ def narrow(
     settings: RunSettings,  # of the command
 ) -> tuple[Choice | Range, ...]:  # without what the command sets beyond the space
     "Narrow the space; what does not fit is a UserError."
-    try:
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as TOML: {error}") from None
+    given = read_toml(path) if path else {}
     known = {parameter.name: parameter for parameter in SPACE}
     for name, value in given.items():
         try:
