@@ -580,7 +580,7 @@ def whole_sites(
         disable=None if progress else True,
     ) as bar:  # fmt: skip
         blocks = read_blocks(source, block_windows(height, width, block))
-        blocks = counted(lower_blocks(blocks, width), bar)
+        blocks = counted(lower_blocks(blocks, width, MOST), bar)
         for closed, still, next_row in sites_in_pieces(blocks, height, width, sieve):
             sites = join_pieces(closed, number + 1)
             before, number = number, number + len(sites)
