@@ -8,8 +8,8 @@ __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'N
            'Engine', 'told', 'ended', 'run_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check',
            'explore', 'run', 'words', 'run_and_show', 'compare_all', 'tell_failed', 'tell_comparison', 'compare',
            'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning', 'told_scores', 'tell_evaluation',
-           'evaluate', 'report', 'runs', 'benchmark', 'predict', 'page_of', 'tell_map', 'polygons', 'quantise',
-           'sensor_given', 'chips', 'parse_values', 'main']
+           'evaluate', 'report', 'runs', 'benchmark', 'predict', 'page_of', 'check_page', 'tell_map', 'polygons',
+           'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import errno
@@ -29,7 +29,7 @@ import typer
 
 from asm_mapping.config import (
     KEPT_BY_MAPS,
-    Held,
+    HeldError,
     UserError,
     keep_freed_memory,
     only_one,
@@ -368,7 +368,7 @@ def choose_and_compare(queue: Any, also: list[str], jobs: int) -> dict[str, str]
             say(f"on {search.inner_folds} inner folds {winner.label} won; wrote {best}")
             planned = plan_outer(own, winner.settings, [own.fold, *also])
             return run_all(planned, jobs=jobs, say=say)
-    except Held:
+    except HeldError:
         say(f"another worker goes on with the inner folds; the result: {search.folder}")
         return None
 
@@ -582,16 +582,21 @@ def predict(
         overwrite=overwrite,
     )  # fmt: skip
     if page:
-        from asm_mapping.runs import open_page
-
-        with open_page(page_of(settings.out), wait=600):
-            pass  # it is ours to make: so much is known before the work
+        check_page(settings.out)
     tell_map(make_map(settings, say), settings.optical, page)
 
 # %% ../nbs/53_cli.ipynb #d188d51a
 def page_of(out: Path) -> Path:
     "Name the page of a map."
     return runs_root() / "maps" / f"{out.stem}.ipynb"
+
+
+def check_page(out: Path) -> None:
+    "Refuse, before the work, a map whose page is not ours to make."
+    from asm_mapping.runs import open_page
+
+    with open_page(page_of(out), wait=600):
+        pass
 
 
 def tell_map(summary: Any, optical: tuple[Path, ...], page: bool) -> None:
@@ -617,7 +622,7 @@ def tell_map(summary: Any, optical: tuple[Path, ...], page: bool) -> None:
             say(f"lost: {loss}")
         raise typer.Exit(3)
 
-
+# %% ../nbs/53_cli.ipynb #261716e9
 @told
 def polygons(
     map_path: Annotated[Path, typer.Argument(metavar="MAP.tif", help="of asm-mapping predict")],

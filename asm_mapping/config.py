@@ -6,7 +6,7 @@
 __all__ = ['ODD', 'Phrase', 'Name', 'MARK', 'KEPT_BY_MAPS', 'HOLDER', 'RECORD', 'UserError', 'one_line', 'folder_name',
            'findings', 'project_root', 'data_root', 'runs_root', 'watched_from_outside', 'tuning_storage',
            'shared_data', 'inside', 'own_folder', 'hidden_folder', 'work_beside', 'sweep', 'whole_file', 'write_json',
-           'plain', 'Record', 'read_json', 'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'Held', 'only_one',
+           'plain', 'Record', 'read_json', 'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'HeldError', 'only_one',
            'facts_of', 'as_written', 'read_record', 'note_files', 'foreign_in', 'refuse_taken', 'whole_folder']
 
 # %% ../nbs/00_config.ipynb #7b4033b5
@@ -276,7 +276,7 @@ def sha256_of(value: Any) -> str:  # 64 hexadecimal digits
 HOLDER = "held-by.txt"  # beside a lock: who holds it
 
 
-class Held(UserError):
+class HeldError(UserError):
     "Another process writes what is asked for."
 
 
@@ -285,7 +285,7 @@ def only_one(
     path: Path,  # what must have one writer
     wait: float = 0,  # seconds to wait for another process
 ) -> Iterator[Path]:  # the output's hidden folder
-    "Hold the lock of an output; one that another process holds is said to be Held."
+    "Hold the lock of an output; one that another process holds is a HeldError."
     path, end = Path(path).absolute(), time.monotonic() + wait
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -296,7 +296,7 @@ def only_one(
             break
         except Timeout:
             who = f" ({holder.read_text()})" if holder.is_file() else ""
-            raise Held(
+            raise HeldError(
                 f"another process is writing {path}{who}: wait for it or stop it"
             ) from None
         except FileNotFoundError:  # its holder has just ended, and cleared away

@@ -36,7 +36,7 @@ from asm_mapping.catalog import (
     thumbnail,
 )
 from asm_mapping.config import (
-    Held,
+    HeldError,
     UserError,
     data_root,
     only_one,
@@ -319,7 +319,7 @@ def prepare(
     with ExitStack() as stack:
         try:
             stack.enter_context(only_one(folder))
-        except Held as held:
+        except HeldError as held:
             print(f"{held}; waiting", file=sys.stderr)
             stack.enter_context(only_one(folder, wait=3600))
         if not (folder / "store.json").exists():
