@@ -334,13 +334,22 @@ def demo(
 def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any:  # Queue
     "Attempt all trials of a study; its queue, or None if trials are left."
     from asm_mapping.catalog import open_dataset
-    from asm_mapping.runs import check_outer, estimate_tuning
+    from asm_mapping.runs import check_outer, estimate_tuning, open_page
     from asm_mapping.store import prepare
-    from asm_mapping.tuning import count_ended, open_queue, run_search, tell_study
+    from asm_mapping.tuning import (
+        check_outcome,
+        count_ended,
+        open_queue,
+        run_search,
+        tell_study,
+    )
 
     own, folds = search.settings, [search.settings.fold, *also]
     store = prepare(manifest := open_dataset(own.dataset, own.root))
     check_outer(own, folds, store, search.inner_folds)
+    check_outcome(search)
+    with open_page(search.folder / "tune.ipynb", wait=600):
+        pass  # it is ours to make
     queue = open_queue(search, store.key)
     for field, value in search.fixed.items():
         say(f"{field} {value} is not among the searched values: all trials keep it")
@@ -353,7 +362,7 @@ def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any: 
     say(f"{search.trials} trials are done: {tell_study(queue)}")
     return queue
 
-
+# %% ../nbs/53_cli.ipynb #79205708
 def choose_and_compare(queue: Any, also: list[str], jobs: int) -> dict[str, str] | None:
     "Choose on inner folds, then run the outer pairs; what failed, None where another does it."
     from asm_mapping.runs import plan_outer, run_all

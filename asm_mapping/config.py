@@ -7,7 +7,8 @@ __all__ = ['ODD', 'Phrase', 'Name', 'MARK', 'KEPT_BY_MAPS', 'HOLDER', 'RECORD', 
            'findings', 'project_root', 'data_root', 'runs_root', 'watched_from_outside', 'tuning_storage',
            'shared_data', 'inside', 'own_folder', 'hidden_folder', 'work_beside', 'sweep', 'whole_file', 'write_json',
            'plain', 'Record', 'read_json', 'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'HeldError', 'only_one',
-           'facts_of', 'as_written', 'read_record', 'note_files', 'foreign_in', 'refuse_taken', 'whole_folder']
+           'facts_of', 'as_written', 'read_record', 'note_files', 'foreign_in', 'refuse_taken', 'note_folder',
+           'whole_folder']
 
 # %% ../nbs/00_config.ipynb #7b4033b5
 import ctypes
@@ -132,16 +133,22 @@ MARK = ".writer"  # the lock in a folder of this program's own, and the sign of 
 def own_folder(path: Path) -> Path:
     "Make a folder for this program alone, or find it again; a person's is a UserError."
     path = Path(path)
-    with suppress(FileExistsError):
-        path.mkdir(parents=True)
-    strange = path.is_symlink() or not path.is_dir()
-    if strange or (any(path.iterdir()) and not (path / MARK).is_file()):
+    while True:
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
+        try:
+            names = os.listdir(path)
+            if not path.is_symlink() and (not names or MARK in names):
+                (path / MARK).touch()
+                return path
+        except NotADirectoryError:
+            pass
+        except FileNotFoundError:  # another process has just removed its own
+            continue
         raise UserError(
             f"{path} was not made by this program, which needs that name: move it away, or "
             "choose another name for the output"
         )
-    (path / MARK).touch()
-    return path
 
 
 def hidden_folder(path: Path) -> Path:
@@ -378,6 +385,16 @@ def refuse_taken(path: Path, replace: bool) -> None:
             "folder, or move it away"
         )
 
+# %% ../nbs/00_config.ipynb #34fe5a4a
+def note_folder(
+    path: Path,  # the output
+    made: Path,  # where its files are now
+) -> None:
+    "Note all files of a folder as this program's own."
+    files = [file for file in made.rglob("*") if file.is_file()]
+    names = {file: file.relative_to(made).as_posix() for file in files}
+    note_files(path, {name: (file, path / name) for file, name in names.items()})
+
 
 @contextmanager
 def whole_folder(
@@ -393,9 +410,7 @@ def whole_folder(
         yield partial
         refuse_taken(path, replace)
         if replace:
-            files = [file for file in partial.rglob("*") if file.is_file()]
-            names = {file: file.relative_to(partial).as_posix() for file in files}
-            note_files(path, {name: (file, path / name) for file, name in names.items()})
+            note_folder(path, partial)
         if path.exists():
             path.rename(partial.with_name(f"{path.name}.before"))
         partial.rename(path)

@@ -12,7 +12,8 @@ __all__ = ['SPACE', 'LOCKED_S', 'FREE', 'MACHINE', 'STARTUP', 'ENDED', 'TRIES', 
            'stop_with_parent', 'main', 'start_worker', 'last_words', 'stop_workers', 'tell_study', 'patiently', 'tend',
            'run_search', 'Candidate', 'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left',
            'run_inner', 'read_inner', 'scores_by_fold', 'choose', 'changes', 'write_best', 'trial_table', 'importances',
-           'front', 'space_shown', 'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome']
+           'front', 'space_shown', 'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome',
+           'check_outcome']
 
 # %% ../nbs/25_tuning.ipynb #28678bbd
 import json
@@ -36,7 +37,6 @@ from typing import Any, Literal, TypeVar
 import optuna
 import pandas as pd
 import psutil
-from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning, OptunaError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials, get_storage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -48,21 +48,25 @@ from tqdm import tqdm
 
 # %% ../nbs/25_tuning.ipynb #658b134f
 from asm_mapping.config import (
+    MARK,
+    HeldError,
     UserError,
     findings,
     keep_freed_memory,
+    only_one,
+    own_folder,
     plain,
     project_root,
     read_json,
     runs_root,
     sha256_of,
     tuning_storage,
-    whole_file,
     write_json,
 )
 from .encoders import check_encoder, weight_hashes, weights_for
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
+from .outputs import check_own, own_file
 from .processes import wait_or_kill
 from .splits import inner_splits
 from asm_mapping.training import (
@@ -491,7 +495,7 @@ def one_at_a_time(queue: Queue) -> Any:  # context manager
     url = make_url(queue.search.storage)
     if not url.drivername.startswith("sqlite"):
         return nullcontext()
-    return FileLock(f"{url.database}.lock", timeout=LOCKED_S)
+    return only_one(Path(url.database), wait=LOCKED_S)
 
 
 def claim(queue: Queue) -> int | None:  # number of the trial; None where none waits
@@ -662,7 +666,8 @@ def worker_folder(search: Search) -> Path:
 def clear_scratch(search: Search) -> None:
     "Remove the scratch folders of this machine's workers that are gone."
     for folder in own_scratch(search).glob("*"):
-        if folder.name.isdecimal() and not psutil.pid_exists(int(folder.name)):
+        ours = folder.name.isdecimal() and (folder / MARK).is_file()
+        if ours and not psutil.pid_exists(int(folder.name)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -874,8 +879,8 @@ def inner_tasks(queue: Queue) -> list[tuple[Candidate, int, Path]]:
 def score_left(queue: Queue, run: Run) -> None:
     "Score what nobody else does or has done."
     for candidate, number, path in inner_tasks(queue):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(Timeout), FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+        own_folder(path.parent)
+        with suppress(HeldError), only_one(path):
             if path.exists():
                 continue
             try:
@@ -897,6 +902,7 @@ def run_inner(
     search, paths = queue.search, [path for _, _, path in inner_tasks(queue)]
     left = [path for path in paths if not path.exists()]
     for path in left:
+        own_folder(path.parent)
         path.with_suffix(".error").unlink(missing_ok=True)
     shape = {"desc": f"inner folds {search.label}", "unit": "run", "leave": False}
     logs = [own_scratch(search) / f"inner-{os.getpid()}-{k}.log" for k in range(jobs)]
@@ -979,8 +985,8 @@ def write_best(queue: Queue, inner: pd.DataFrame, winner: Candidate) -> Path:
         if name in named  # what is searched stands there whatever a later version starts from
     ]
     path = search.folder / "best.toml"
-    with whole_file(path) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with own_file(path) as new:
+        new.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 # %% ../nbs/25_tuning.ipynb #12cd0645
@@ -1138,6 +1144,12 @@ def write_outcome(search: Search, **tables: pd.DataFrame) -> list[Path]:
     paths = []
     for name, table in tables.items():
         paths.append(search.folder / f"{name}.csv")
-        with whole_file(paths[-1]) as partial:
-            table.to_csv(partial, index=False, float_format="%.6g")
+        with own_file(paths[-1]) as new:
+            table.to_csv(new, index=False, float_format="%.6g")
     return paths
+
+
+def check_outcome(search: Search) -> None:
+    "Refuse, before any trial, what a person has put in the place of a result."
+    names = ("best.toml", "trials.csv", "inner.csv", "outer.csv")
+    check_own(search.folder / name for name in names)
