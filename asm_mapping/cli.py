@@ -33,7 +33,6 @@ from asm_mapping.config import (
     UserError,
     keep_freed_memory,
     only_one,
-    project_root,
     runs_root,
     write_json,
 )
@@ -229,9 +228,11 @@ def words(text: str) -> list[str]:
 
 def run_and_show(planned: list, given: dict, jobs: int) -> tuple[Path, dict[str, str]]:
     "Do the runs of a comparison and execute its page, which is held from the beginning."
+    from asm_mapping.compare import check_tables, tables_folder
     from asm_mapping.runs import execute_page, open_page, run_all, template
 
     with open_page(runs_root() / given["name"] / "compare.ipynb") as own:
+        check_tables(tables_folder(given["name"]))
         failed = run_all(planned, seeds=given["seeds"], jobs=jobs, say=say)
         return execute_page(template("61_compare"), own, given), failed
 
@@ -279,8 +280,10 @@ def tell_failed(failed: dict[str, str]) -> None:
 # %% ../nbs/53_cli.ipynb #12328cae
 def tell_comparison(made: Path, failed: dict[str, str]) -> None:
     "Say what a comparison wrote and what to do next; losses end with status 3."
+    from asm_mapping.compare import tables_folder
+
     name = made.parent.name
-    say(f"wrote {made} and the tables in {project_root() / 'reports' / name}")
+    say(f"wrote {made} and the tables in {tables_folder(name)}")
     say(f"next: asm-mapping report {name}")
     tell_failed(failed)
 
@@ -539,7 +542,7 @@ def benchmark(p: Pairs = None) -> None:
     made = runs_root() / "benchmark" / "benchmark.ipynb"
     with open_page(made) as own:
         execute_page(template("64_benchmark"), own, parse_values(parse_pairs(p)))
-    typer.echo(f"wrote {made} and {project_root() / 'reports/benchmark'}")
+    typer.echo(f"wrote {made}")
 
 # %% ../nbs/53_cli.ipynb #19459a61
 Files = Annotated[list[Path] | None, typer.Option(help="GeoTIFF, VRT; repeat for tiles")]

@@ -66,7 +66,7 @@ from asm_mapping.config import (
 from .encoders import check_encoder, weight_hashes, weights_for
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
-from .outputs import check_own, own_file
+from .outputs import own_file, own_files, own_tables
 from .processes import wait_or_kill
 from .splits import inner_splits
 from asm_mapping.training import (
@@ -1141,15 +1141,12 @@ def gains_shown(outer: pd.DataFrame) -> pd.DataFrame:  # text
 
 def write_outcome(search: Search, **tables: pd.DataFrame) -> list[Path]:
     "Write the tables of a search beside its best.toml, each whole or not at all."
-    paths = []
-    for name, table in tables.items():
-        paths.append(search.folder / f"{name}.csv")
-        with own_file(paths[-1]) as new:
-            table.to_csv(new, index=False, float_format="%.6g")
-    return paths
+    return own_tables(search.folder, tables, index=False, float_format="%.6g")
 
 
 def check_outcome(search: Search) -> None:
     "Refuse, before any trial, what a person has put in the place of a result."
-    names = ("best.toml", "trials.csv", "inner.csv", "outer.csv")
-    check_own(search.folder / name for name in names)
+    best, *tables = ("best.toml", "trials.csv", "inner.csv", "outer.csv")
+    for names in ([best], tables):
+        with own_files([search.folder / name for name in names]):
+            pass  # they are ours to make
