@@ -1062,6 +1062,8 @@ def predict(
             shutil.rmtree(own.work, ignore_errors=True)  # of one killed at its very end
             return read_summary(settings.out)
         own.check()
+        if begun_plan(own.work) is None:
+            check_disk(job, 1.0)  # before engines are timed
         job = settle_engine(settings, job, say)
         plan = begin_map(settings, job, say)
         compute_rest(job, left_blocks(job), settings)
@@ -1177,7 +1179,7 @@ def check_disk(job: Job, share: float) -> None:
     pixels = job.lattice.grid.height * job.lattice.grid.width
     layers = 4 if job.spread else 3
     need = pixels * (3 + 2 * job.spread) * share + pixels * layers * 1.4
-    free = shutil.disk_usage(job.work).free
+    free = shutil.disk_usage(job.work.parent).free
     if need > free:
         raise UserError(
             f"the map needs about {need / 1e9:.1f} GB beside {job.work} while it is made, "
