@@ -12,8 +12,8 @@ __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'FREE', 'LAYERS', 'NOD
            'make_plan', 'begun_plan', 'check_plan', 'load_block', 'whole_blocks', 'on_map', 'seen_by', 'area_mask',
            'layer_path', 'draft', 'write_drafts', 'to_byte', 'unwritable', 'check_whole', 'finish_layer', 'write_style',
            'open_scenes', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'portions', 'compute_on_cluster',
-           'MapSummary', 'predict', 'files_beside', 'settle_engine', 'left_blocks', 'begin_map', 'compute_rest',
-           'summary_path', 'read_summary', 'finished_before', 'check_disk', 'finish_map']
+           'MapSummary', 'predict', 'files_beside', 'settle_engine', 'check_engine', 'left_blocks', 'begin_map',
+           'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk', 'finish_map']
 
 # %% ../nbs/41_predict.ipynb #89beed37
 import hashlib
@@ -1085,6 +1085,8 @@ def files_beside(settings: MapSettings) -> list[Path]:
 def settle_engine(settings: MapSettings, job: Job, say: Callable[[str], None]) -> Job:
     "Take the engine that was asked for, that a begun map has, or the fastest that agrees."
     kept, named = begun_plan(job.work), settings.engine != "auto"
+    if named:
+        check_engine(job)
     if kept is not None:
         begun = job if named else replace(job, engine=kept.get("engine"))
         plan = make_plan(settings, begun)
@@ -1105,6 +1107,13 @@ def settle_engine(settings: MapSettings, job: Job, say: Callable[[str], None]) -
     say(f"engine: {choice.name}; {grid.height} x {grid.width} pixels: about {minutes:.0f} min")
     return replace(job, engine=choice.name)
 
+# %% ../nbs/41_predict.ipynb #44918687
+def check_engine(job: Job) -> None:
+    "Refuse an engine that cannot start."
+    for model in job.models:
+        if reason := why_not(model, job.engine):
+            raise UserError(f"engine {job.engine}: {reason}")
+
 
 def left_blocks(job: Job) -> list[tuple[int, int]]:
     "List the blocks that are not there yet, those of like windows together."
@@ -1114,10 +1123,8 @@ def left_blocks(job: Job) -> list[tuple[int, int]]:
 
 def begin_map(settings: MapSettings, job: Job, say: Callable[[str], None]) -> dict:  # the plan
     "Write the plan of a job that can start."
+    check_engine(job)
     plan = make_plan(settings, job)
-    for model in job.models:
-        if reason := why_not(model, job.engine):
-            raise UserError(f"engine {job.engine}: {reason}")
     job.work.mkdir(exist_ok=True)
     left, number = len(left_blocks(job)), len(job.lattice.blocks())
     check_disk(job, left / number)

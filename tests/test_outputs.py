@@ -215,9 +215,18 @@ def test_scores_leave_a_persons_file(
         ("optical/.fold-1.asm/thesis.txt", "run {} --modality optical --fold 1"),
         ("compare.ipynb", "compare {} --modalities optical"),
         ("explore.ipynb", "explore {}"),
-        ("tune/optical-fold-0/best.toml", "tune {} --modality optical --trials 1"),
-        ("tune/optical-fold-0/trials.csv", "tune {} --modality optical --trials 1"),
-        ("tune/optical-fold-0/tune.ipynb", "tune {} --modality optical --trials 1"),
+        (
+            "tune/optical-fold-0/best.toml",
+            "tune {} --modality optical --trials 1 --inner-folds 2",
+        ),
+        (
+            "tune/optical-fold-0/trials.csv",
+            "tune {} --modality optical --trials 1 --inner-folds 2",
+        ),
+        (
+            "tune/optical-fold-0/tune.ipynb",
+            "tune {} --modality optical --trials 1 --inner-folds 2",
+        ),
     ],
 )
 def test_runs_leave_a_persons_files(
