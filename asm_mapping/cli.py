@@ -347,12 +347,12 @@ def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any: 
         tell_study,
     )
 
-    own, folds = search.settings, [search.settings.fold, *also]
-    store = prepare(manifest := open_dataset(own.dataset, own.root))
-    check_outer(own, folds, store, search.inner_folds)
     check_outcome(search)
     with open_page(search.folder / "tune.ipynb", wait=600):
         pass  # it is ours to make
+    own, folds = search.settings, [search.settings.fold, *also]
+    store = prepare(manifest := open_dataset(own.dataset, own.root))
+    check_outer(own, folds, store, search.inner_folds)
     queue = open_queue(search, store.key)
     for field, value in search.fixed.items():
         say(f"{field} {value} is not among the searched values: all trials keep it")

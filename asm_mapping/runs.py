@@ -48,7 +48,6 @@ from asm_mapping.config import (
     refuse_taken,
     runs_root,
     sha256_of,
-    sweep,
     write_json,
 )
 from .demo import write_demo_scene
@@ -326,7 +325,6 @@ RUN_FILES = re.compile(  # what a run writes into its folder
 def discard_stale(partial: Path, settings: RunSettings, say: Callable[[str], Any]) -> None:
     "Keep a begun run that has these settings, to go on with it; remove one that has not."
     own_folder(partial)
-    sweep(partial)
     if not (partial / "settings.json").exists():
         return
     if differences(partial, settings):

@@ -217,15 +217,15 @@ def test_scores_leave_a_persons_file(
         ("explore.ipynb", "explore {}"),
         (
             "tune/optical-fold-0/best.toml",
-            "tune {} --modality optical --trials 1 --inner-folds 2",
+            "tune {} --modality optical --trials 1",
         ),
         (
             "tune/optical-fold-0/trials.csv",
-            "tune {} --modality optical --trials 1 --inner-folds 2",
+            "tune {} --modality optical --trials 1",
         ),
         (
             "tune/optical-fold-0/tune.ipynb",
-            "tune {} --modality optical --trials 1 --inner-folds 2",
+            "tune {} --modality optical --trials 1",
         ),
     ],
 )
