@@ -174,7 +174,7 @@ def weights_hash(model: nn.Module) -> str:  # 64 hexadecimal digits
 
 # %% ../nbs/23_artefact.ipynb #6de6cd06
 def save_artefact(
-    folder: Path,  # replaced if it exists
+    folder: Path,  # empty, or not there
     model: nn.Module,
     card: Card,
 ) -> Card:  # as written, with the weights' hash

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'Name', 'Preset', 'Devices', 'Strategy', 'Pairs',
-           'Settings', 'Report', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData', 'Engine', 'told',
-           'ended', 'told_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run',
-           'words', 'compare_all', 'tell_failed', 'tell_comparison', 'compare', 'demo', 'search_all',
-           'choose_and_compare', 'tune', 'tell_tuning', 'told_scores', 'evaluate', 'report', 'runs', 'benchmark',
-           'predict', 'tell_map', 'polygons', 'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
+           'Settings', 'Report', 'Overwrite', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData',
+           'Engine', 'told', 'ended', 'told_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check',
+           'explore', 'run', 'words', 'run_and_show', 'compare_all', 'tell_failed', 'tell_comparison', 'compare',
+           'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning', 'told_scores', 'tell_evaluation',
+           'evaluate', 'report', 'runs', 'benchmark', 'predict', 'page_of', 'check_page', 'tell_map', 'polygons',
+           'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -20,17 +21,18 @@ import os
 import sys
 import webbrowser
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from filelock import FileLock, Timeout
 
 from asm_mapping.config import (
     KEPT_BY_MAPS,
+    HeldError,
     UserError,
     keep_freed_memory,
-    project_root,
+    only_one,
     read_toml,
     runs_root,
     stay_local,
@@ -121,9 +123,8 @@ Settings = Annotated[
     Path | None, typer.Option(help="TOML of settings, as best.toml of tune; -p goes before it")
 ]
 Report = Annotated[list[str] | None, typer.Argument(help="comparisons to include; all if none")]
-AsJson = Annotated[
-    Path | None, typer.Option("--json", help="write the result to this file as JSON")
-]
+Overwrite = Annotated[bool, typer.Option(help="replace what this program made there before")]
+AsJson = Annotated[Path | None, typer.Option("--json", help="write the result to this file")]
 
 
 def join_pairs(words: list[str]) -> list[str]:
@@ -175,11 +176,13 @@ def explore(
 ) -> None:
     "Show a dataset before training: map, folds, histograms, valid shares, contact sheet."
     from asm_mapping.catalog import open_dataset
-    from asm_mapping.runs import execute, portable, template
+    from asm_mapping.runs import execute_page, open_page, portable, template
 
     manifest = open_dataset(dataset, root)
     made = runs_root() / manifest.name / "explore.ipynb"
-    execute(template("65_explore"), made, portable(manifest, root) | {"folds": folds})
+    with open_page(made) as own:
+        given = portable(manifest, root) | {"folds": folds}
+        execute_page(template("65_explore"), own, given)
     typer.echo(f"wrote {made}; next: asm-mapping report {manifest.name}")
 
 # %% ../nbs/53_cli.ipynb #22d754fe
@@ -227,6 +230,17 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def run_and_show(planned: list, given: dict, jobs: int) -> tuple[Path, dict[str, str]]:
+    "Do the runs of a comparison and execute its page, which is held from the beginning."
+    from asm_mapping.compare import check_tables, tables_folder
+    from asm_mapping.runs import execute_page, open_page, run_all, template
+
+    with open_page(runs_root() / given["name"] / "compare.ipynb") as own:
+        check_tables(tables_folder(given["name"]))
+        failed = run_all(planned, seeds=given["seeds"], jobs=jobs, say=say)
+        return execute_page(template("61_compare"), own, given), failed
+
+# %% ../nbs/53_cli.ipynb #46d90428
 def compare_all(
     dataset: str, modalities: str, folds: int, seeds: int, jobs: int, common: dict
 ) -> tuple[Path, dict[str, str]]:  # the executed comparison; what failed
@@ -235,7 +249,7 @@ def compare_all(
     from asm_mapping.compare import parse_arms
     from asm_mapping.encoders import whole_paths
     from asm_mapping.processes import job_place
-    from asm_mapping.runs import estimate, execute, plan_runs, portable, run_all, template
+    from asm_mapping.runs import estimate, plan_runs, portable
 
     decided = {"dataset", "modality", "fold", "folds", "seed", "streams"} & common.keys()
     if decided:
@@ -255,12 +269,9 @@ def compare_all(
     common["weights"] = whole_paths(common.get("weights", "none"))
     planned = plan_runs(common, arms, folds, seeds)
     say(estimate(planned, manifest, seeds))
-    failed = run_all(planned, seeds=seeds, jobs=jobs, say=say)
-    made = runs_root() / name / "compare.ipynb"
     given = paths | {"name": name}
     given |= {"modalities": modalities, "folds": folds, "seeds": seeds}
-    execute(template("61_compare"), made, given)
-    return made, failed
+    return run_and_show(planned, given, jobs)
 
 # %% ../nbs/53_cli.ipynb #8bdf7a83
 def tell_failed(failed: dict[str, str]) -> None:
@@ -273,8 +284,10 @@ def tell_failed(failed: dict[str, str]) -> None:
 # %% ../nbs/53_cli.ipynb #12328cae
 def tell_comparison(made: Path, failed: dict[str, str]) -> None:
     "Say what a comparison wrote and what to do next; losses end with status 3."
+    from asm_mapping.compare import tables_folder
+
     name = made.parent.name
-    say(f"wrote {made} and the tables in {project_root() / 'reports' / name}")
+    say(f"wrote {made} and the tables in {tables_folder(name)}")
     say(f"next: asm-mapping report {name}")
     tell_failed(failed)
 
@@ -328,10 +341,19 @@ def demo(
 def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any:  # Queue
     "Attempt all trials of a study; its queue, or None if trials are left."
     from asm_mapping.catalog import open_dataset
-    from asm_mapping.runs import check_outer, estimate_tuning
+    from asm_mapping.runs import check_outer, estimate_tuning, open_page
     from asm_mapping.store import prepare
-    from asm_mapping.tuning import count_ended, open_queue, run_search, tell_study
+    from asm_mapping.tuning import (
+        check_outcome,
+        count_ended,
+        open_queue,
+        run_search,
+        tell_study,
+    )
 
+    check_outcome(search)
+    with open_page(search.folder / "tune.ipynb", wait=600):
+        pass  # it is ours to make
     own, folds = search.settings, [search.settings.fold, *also]
     store = prepare(manifest := open_dataset(own.dataset, own.root))
     check_outer(own, folds, store, search.inner_folds)
@@ -347,7 +369,7 @@ def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any: 
     say(f"{search.trials} trials are done: {tell_study(queue)}")
     return queue
 
-
+# %% ../nbs/53_cli.ipynb #79205708
 def choose_and_compare(queue: Any, also: list[str], jobs: int) -> dict[str, str] | None:
     "Choose on inner folds, then run the outer pairs; what failed, None where another does it."
     from asm_mapping.runs import plan_outer, run_all
@@ -355,14 +377,14 @@ def choose_and_compare(queue: Any, also: list[str], jobs: int) -> dict[str, str]
 
     search, own = queue.search, queue.search.settings
     try:
-        with FileLock(search.folder / ".choosing", timeout=0):
+        with only_one(search.folder / "choice"):
             inner = run_inner(queue, jobs=jobs, say=say)
             winner = choose(queue, inner)
             best = write_best(queue, inner, winner)
             say(f"on {search.inner_folds} inner folds {winner.label} won; wrote {best}")
             planned = plan_outer(own, winner.settings, [own.fold, *also])
             return run_all(planned, jobs=jobs, say=say)
-    except Timeout:
+    except HeldError:
         say(f"another worker goes on with the inner folds; the result: {search.folder}")
         return None
 
@@ -417,7 +439,7 @@ def tell_tuning(
     search: Any, also: str, jobs: int, space: Path | None, failed: dict[str, str]
 ) -> None:
     "Execute the page of a search, say what it wrote and what to do next."
-    from asm_mapping.runs import execute, template
+    from asm_mapping.runs import execute_page, open_page, template
 
     own, made = search.settings, search.folder / "tune.ipynb"
     named = ("dataset", "modality", "fold", "folds", "seed", "name", "root", "preset")
@@ -425,7 +447,8 @@ def tell_tuning(
     more = own.model_dump(exclude={*named}, exclude_defaults=True)
     given |= {"more": json.dumps(more), "space": str(space.resolve()) if space else ""}
     given |= search.model_dump(include={"trials", "goals", "pruner", "inner_folds"})
-    execute(template("63_tune"), made, given | {"jobs": jobs, "also": also})
+    with open_page(made, wait=600) as page:
+        execute_page(template("63_tune"), page, given | {"jobs": jobs, "also": also})
     best = search.folder / "best.toml"
     say(f"wrote {made}, {best} and the tables beside")
     say(f"next: asm-mapping compare {own.dataset} --settings {best} --name {own.name}-all")
@@ -438,6 +461,22 @@ def told_scores(scores: dict) -> str:
     values = (float("nan") if scores[k] is None else scores[k] for k in names)
     return ", ".join(f"{k} {value:.3f}" for k, value in zip(names, values, strict=True))
 
+
+def tell_evaluation(result: dict) -> None:
+    "Say what scoring on a dataset gave."
+    which = "test chips of its own fold" if result["own_test_chips"] else "chips"
+    chips = f"{result['chips']} {which}"
+    typer.echo(
+        f"{result['dataset']} ({result['target']}), {chips}: {told_scores(result['scores'])}"
+    )
+    if result["landscape"]:
+        typer.echo(f"weighted to the landscape: {told_scores(result['landscape'])}")
+    if result["refused"]:
+        names = ", ".join(result["refused"])
+        typer.echo(
+            f"refused, since the run was trained on them or they overlap such chips: {names}"
+        )
+
 # %% ../nbs/53_cli.ipynb #2f3814b4
 @told
 def evaluate(
@@ -446,9 +485,11 @@ def evaluate(
     root: Root = "",
     as_json: AsJson = None,
     engine: Annotated[str, typer.Option(help="PyTorch (eager), onnx, openvino, int8")] = "",
+    overwrite: Overwrite = False,
 ) -> None:
     "Score a finished run with its stored threshold, on its own test chips or another dataset."
     from asm_mapping.catalog import open_dataset
+    from asm_mapping.outputs import claim
     from asm_mapping.training import evaluate_run
 
     network = None
@@ -457,22 +498,17 @@ def evaluate(
         from asm_mapping.predict import model_folder
 
         network = open_chip_network(model_folder(run), engine)
-    result = evaluate_run(run, open_dataset(dataset, root), network)
-    which = "test chips of its own fold" if result["own_test_chips"] else "chips"
-    chips = f"{result['chips']} {which}"
-    typer.echo(
-        f"{result['dataset']} ({result['target']}), {chips}: {told_scores(result['scores'])}"
-    )
-    if result["landscape"]:
-        typer.echo(f"weighted to the landscape: {told_scores(result['landscape'])}")
+    with claim(as_json, overwrite=overwrite) if as_json else nullcontext() as own:
+        if own:
+            own.check()
+        result = evaluate_run(run, open_dataset(dataset, root), network)
+        if own:
+            with own.file(own.out) as new:
+                write_json(new, result)
+    tell_evaluation(result)
     if as_json:
-        write_json(as_json, result)
         typer.echo(f"wrote {as_json}")
     if result["refused"]:
-        names = ", ".join(result["refused"])
-        typer.echo(
-            f"refused, since the run was trained on them or they overlap such chips: {names}"
-        )
         raise typer.Exit(3)
 
 # %% ../nbs/53_cli.ipynb #e0aef2ee
@@ -505,11 +541,12 @@ def runs(
 @told
 def benchmark(p: Pairs = None) -> None:
     "Measure speed, memory and reproducibility on this machine."
-    from asm_mapping.runs import execute, template
+    from asm_mapping.runs import execute_page, open_page, template
 
     made = runs_root() / "benchmark" / "benchmark.ipynb"
-    execute(template("64_benchmark"), made, parse_values(parse_pairs(p)))
-    typer.echo(f"wrote {made} and {project_root() / 'reports/benchmark'}")
+    with open_page(made) as own:
+        execute_page(template("64_benchmark"), own, parse_values(parse_pairs(p)))
+    typer.echo(f"wrote {made}")
 
 # %% ../nbs/53_cli.ipynb #19459a61
 Files = Annotated[list[Path] | None, typer.Option(help="GeoTIFF, VRT; repeat for tiles")]
@@ -545,6 +582,7 @@ def predict(
     dates: Annotated[str, typer.Option(help="optical=2026-01-31,sar=2026-02-02")] = "",
     px: Annotated[int, typer.Option(help="side of a window, pixels")] = 1024,
     page: Annotated[bool, typer.Option(help="execute 62_map for the report")] = True,
+    overwrite: Overwrite = False,
 ) -> None:
     "Map whole scenes; a stopped map goes on where it was. Opens in QGIS in its place."
     keep_freed_memory(KEPT_BY_MAPS)
@@ -557,10 +595,26 @@ def predict(
         optical_sensor=optical_sensor, sar_sensor=sar_sensor, optical_nodata=optical_nodata,
         sar_nodata=sar_nodata, area=area, engine=engine, threads=threads, workers=workers,
         scheduler=scheduler, turns=turns, spread=spread, max_days=max_days, dates=dates, px=px,
+        overwrite=overwrite,
     )  # fmt: skip
+    if page:
+        check_page(settings.out)
     tell_map(make_map(settings, say), settings.optical, page)
 
 # %% ../nbs/53_cli.ipynb #d188d51a
+def page_of(out: Path) -> Path:
+    "Name the page of a map."
+    return runs_root() / "maps" / f"{out.stem}.ipynb"
+
+
+def check_page(out: Path) -> None:
+    "Refuse, before the work, a map whose page is not ours to make."
+    from asm_mapping.runs import open_page
+
+    with open_page(page_of(out), wait=600):
+        pass
+
+
 def tell_map(summary: Any, optical: tuple[Path, ...], page: bool) -> None:
     "Say what a map is and what to do next; blocks that were lost end with status 3."
     share = 100 * summary.positive_share
@@ -571,12 +625,12 @@ def tell_map(summary: Any, optical: tuple[Path, ...], page: bool) -> None:
         f"{summary.minutes:.1f} min, {summary.megapixels_per_second:.2f} Mpx/s)"
     )
     if page:
-        from asm_mapping.runs import execute, template
+        from asm_mapping.runs import execute_page, open_page, template
 
-        made = runs_root() / "maps" / f"{Path(summary.map).stem}.ipynb"
         image = str(optical[0].resolve()) if len(optical) == 1 else ""
         given = {"map_file": str(Path(summary.map).resolve()), "optical": image}
-        execute(template("62_map"), made, given)
+        with open_page(page_of(Path(summary.map)), wait=600) as own:
+            made = execute_page(template("62_map"), own, given)
         say(f"wrote {made}; asm-mapping report maps shows it")
     say(f"next: asm-mapping polygons {summary.map} --out sites.gpkg")
     if summary.losses:
@@ -584,7 +638,7 @@ def tell_map(summary: Any, optical: tuple[Path, ...], page: bool) -> None:
             say(f"lost: {loss}")
         raise typer.Exit(3)
 
-
+# %% ../nbs/53_cli.ipynb #261716e9
 @told
 def polygons(
     map_path: Annotated[Path, typer.Argument(metavar="MAP.tif", help="of asm-mapping predict")],
@@ -593,15 +647,17 @@ def polygons(
     min_area_ha: Annotated[float, typer.Option(help="smaller sites are left out")] = 0.0,
     fill_holes_ha: Annotated[float, typer.Option(help="smaller holes are filled")] = 0.0,
     simplify_m: Annotated[float, typer.Option(help="metres that outlines may move")] = 0.0,
+    overwrite: Overwrite = False,
 ) -> None:
     "Turn a map into mine sites with area, probability and place."
     from asm_mapping.polygons import map_to_sites
 
     found = map_to_sites(
         map_path, out, threshold=threshold, min_area_ha=min_area_ha,
-        fill_holes_ha=fill_holes_ha, simplify_m=simplify_m,
+        fill_holes_ha=fill_holes_ha, simplify_m=simplify_m, overwrite=overwrite,
     )  # fmt: skip
-    say(f"wrote {found.text()}")
+    done = "already there, of the same map and options: " if found.before else "wrote "
+    say(f"{done}{found.text()}")
 
 # %% ../nbs/53_cli.ipynb #d907326f
 @told

@@ -4,25 +4,32 @@
 
 # %% auto #0
 __all__ = ['ODD', 'Phrase', 'Name', 'NO_NETWORK', 'STRICT', 'LONGEST_TEXT', 'MOST_ITEMS', 'LONGEST_TOML', 'PART', 'DEEP_KEY',
-           'KEPT_BY_MAPS', 'UserError', 'one_line', 'folder_name', 'findings', 'project_root', 'data_root', 'runs_root',
-           'watched_from_outside', 'start_patience', 'tuning_storage', 'shared_data', 'network_allowed', 'stay_local',
-           'regular_file', 'read_text', 'read_toml', 'whole_file', 'whole_folder', 'write_json', 'plain', 'Record',
-           'read_json', 'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'only_one']
+           'MARK', 'KEPT_BY_MAPS', 'HOLDER', 'RECORD', 'UserError', 'one_line', 'folder_name', 'findings',
+           'project_root', 'data_root', 'runs_root', 'watched_from_outside', 'start_patience', 'tuning_storage',
+           'shared_data', 'network_allowed', 'stay_local', 'regular_file', 'read_text', 'read_toml', 'own_folder',
+           'hidden_folder', 'work_beside', 'sweep', 'whole_file', 'write_json', 'plain', 'Record', 'read_json',
+           'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'HeldError', 'only_one', 'facts_of', 'as_written',
+           'read_record', 'note_files', 'foreign_in', 'refuse_taken', 'note_folder', 'whole_folder']
 
 # %% ../nbs/00_config.ipynb #7b4033b5
 import ctypes
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import socket
 import sys
+import tempfile
+import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 from filelock import FileLock, Timeout
 from pydantic import AfterValidator, ValidationError
 
@@ -188,40 +195,77 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid TOML: {error}") from None
 
 # %% ../nbs/00_config.ipynb #d5f79e33
+MARK = ".writer"  # the lock in a folder of this program's own, and the sign of one
+
+
+def own_folder(path: Path) -> Path:
+    "Make a folder for this program alone, or find it again; a person's is a UserError."
+    path = Path(path)
+    while True:
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
+        try:
+            names = os.listdir(path)
+            if not path.is_symlink() and (not names or MARK in names):
+                (path / MARK).touch()
+                return path
+        except NotADirectoryError:
+            pass
+        except FileNotFoundError:  # another process has just removed its own
+            continue
+        raise UserError(
+            f"{path} was not made by this program, which needs that name: move it away, or "
+            "choose another name for the output"
+        )
+
+
+def hidden_folder(path: Path) -> Path:
+    "Make the hidden folder that goes with an output, or find it again."
+    path = Path(path).absolute()
+    try:
+        return own_folder(path.with_name(f".{path.name}.asm"))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{path} cannot be written: {path.parent} takes no new folder ({error.strerror}); "
+            "choose another place, or mend its permissions"
+        ) from None
+
+# %% ../nbs/00_config.ipynb #ff020482
+@contextmanager
+def work_beside(path: Path) -> Iterator[Path]:  # of the same name, in a folder of its own
+    "Give a path to write to on the same disk as `path`, and remove what is left there."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix=f".asm-{os.getpid()}-", dir=path.parent)
+    try:
+        Path(folder, MARK).write_text(socket.gethostname())
+        yield Path(folder, path.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    "Remove what killed writers of this machine have left in a folder."
+    for left in Path(folder).glob(".asm-*-*"):
+        process, mark = left.name.split("-")[1], left / MARK
+        ours = process.isdecimal() and mark.is_file() and not left.is_symlink()
+        if ours and not psutil.pid_exists(int(process)):
+            if mark.read_text() == socket.gethostname():
+                shutil.rmtree(left, ignore_errors=True)
+
+
 @contextmanager
 def whole_file(
-    path: Path,  # where the finished file goes
-) -> Iterator[Path]:  # a path beside it, to write to
-    "Write beside `path` and rename when the block ends without an error."
+    path: Path,  # where the finished file goes; replaced if it exists
+) -> Iterator[Path]:  # a path to write to
+    "Write elsewhere and rename to `path` when the block ends without an error."
     path = Path(path).absolute()
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}_partial{path.suffix}")
-    partial.unlink(missing_ok=True)
-    try:
+    with work_beside(path) as partial:
         yield partial
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(
-    path: Path,  # where the finished folder goes; replaced if it exists
-) -> Iterator[Path]:  # an empty folder beside it, to fill
-    "Fill a folder beside `path` and rename it when the block ends without an error."
-    path = Path(path)
-    partial = path.with_name(f"{path.name}_partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 # %% ../nbs/00_config.ipynb #bea4e42f
 def write_json(path: Path, value: Any) -> None:
@@ -301,21 +345,138 @@ def sha256_of(value: Any) -> str:  # 64 hexadecimal digits
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
+# %% ../nbs/00_config.ipynb #08acbb24
+HOLDER = "held-by.txt"  # beside a lock: who holds it
+
+
+class HeldError(UserError):
+    "Another process writes what is asked for."
+
 
 @contextmanager
 def only_one(
-    path: Path,  # what must have one writer; the lock file stands beside it
+    path: Path,  # what must have one writer
     wait: float = 0,  # seconds to wait for another process
-) -> Iterator[None]:
-    "Hold a lock beside `path`; a lock that another process holds is a UserError."
-    path = Path(path)
+) -> Iterator[Path]:  # the output's hidden folder
+    "Hold the lock of an output; one that another process holds is a HeldError."
+    path, end = Path(path).absolute(), time.monotonic() + wait
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait)
+    while True:
+        folder = hidden_folder(path)
+        lock, holder = FileLock(folder / MARK), folder / HOLDER
+        try:
+            lock.acquire(timeout=max(0.0, end - time.monotonic()))
+            break
+        except Timeout:
+            who = f" ({holder.read_text()})" if holder.is_file() else ""
+            raise HeldError(
+                f"another process is writing {path}{who}: wait for it or stop it"
+            ) from None
+        except FileNotFoundError:  # its holder has just ended, and cleared away
+            continue
     try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"another process is writing {path}: wait for it or stop it") from None
-    try:
-        yield
+        holder.write_text(f"process {os.getpid()} of {socket.gethostname()}")
+        yield folder
     finally:
+        holder.unlink(missing_ok=True)
+        if [one.name for one in folder.iterdir()] == [MARK]:
+            with suppress(OSError):  # somebody waits here, or the system forbids it
+                (folder / MARK).unlink()
+                folder.rmdir()
         lock.release()
+
+# %% ../nbs/00_config.ipynb #9edd9a32
+RECORD = "written.json"  # in the hidden folder of an output
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    "Describe a file by its size, time of change and hash."
+    state = path.stat()
+    facts = {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+    return facts | {"sha256": sha256_of_file(path)}
+
+
+def as_written(path: Path, kept: list[dict]) -> dict | None:
+    "Find what a record says of a file; None where it is not, or no more, what was written."
+    if path.is_symlink() or not path.is_file():
+        return None
+    state = path.stat()
+    for one in kept:
+        same_time = one["mtime_ns"] == state.st_mtime_ns
+        if one["bytes"] == state.st_size:
+            if same_time or one["sha256"] == sha256_of_file(path):
+                return one
+    return None
+
+
+def read_record(path: Path) -> dict[str, list[dict]]:  # name: what was written under it
+    "Read what this program has written for an output."
+    record = Path(path).with_name(f".{Path(path).name}.asm") / RECORD
+    return read_json(record)["files"] if record.exists() else {}
+
+
+def note_files(
+    path: Path,  # the output
+    made: dict[str, tuple[Path, Path]],  # name: the new file, and where it will go
+    about: dict | None = None,  # what else is worth keeping of them
+) -> None:
+    "Note files that are about to take their places."
+    kept = read_record(path)
+    for name, (new, place) in made.items():
+        before = [one for one in kept.get(name, []) if as_written(place, [one])]
+        kept[name] = [facts_of(new) | {"about": about}, *before]
+    write_json(hidden_folder(path) / RECORD, {"files": kept})
+
+# %% ../nbs/00_config.ipynb #a001b965
+def foreign_in(path: Path, kept: dict[str, list[dict]]) -> Path | None:
+    "Find something in a folder that a record does not describe."
+    known = {parent.as_posix() for name in kept for parent in Path(name).parents}
+    for one in sorted(path.rglob("*")):
+        name = one.relative_to(path).as_posix()
+        folder = one.is_dir() and not one.is_symlink()
+        if not (name in known if folder else as_written(one, kept.get(name, []))):
+            return one
+    return None
+
+
+def refuse_taken(path: Path, replace: bool) -> None:
+    "Refuse to put a folder where something is that this program did not write as it is."
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise UserError(f"{path} exists and is no folder: name another, or move it away")
+    there = path.exists() and foreign_in(path, read_record(path) if replace else {})
+    if there:
+        why = "did not write, or which has changed since" if replace else "would overwrite"
+        raise UserError(
+            f"{path} holds {there.relative_to(path)}, which this program {why}: name another "
+            "folder, or move it away"
+        )
+
+# %% ../nbs/00_config.ipynb #34fe5a4a
+def note_folder(
+    path: Path,  # the output
+    made: Path,  # where its files are now
+) -> None:
+    "Note all files of a folder as this program's own."
+    files = [file for file in made.rglob("*") if file.is_file()]
+    names = {file: file.relative_to(made).as_posix() for file in files}
+    note_files(path, {name: (file, path / name) for file, name in names.items()})
+
+
+@contextmanager
+def whole_folder(
+    path: Path,  # where the finished folder goes; empty, or not there
+    replace: bool = False,  # this program's own earlier one
+) -> Iterator[Path]:  # an empty folder, to fill
+    "Fill a folder elsewhere and rename it to `path` when the block ends without an error."
+    path = Path(path).absolute()
+    refuse_taken(path, replace)
+    sweep(path.parent)
+    with work_beside(path) as partial:
+        partial.mkdir()
+        yield partial
+        refuse_taken(path, replace)
+        if replace:
+            note_folder(path, partial)
+        if path.exists():
+            path.rename(partial.with_name(f"{path.name}.before"))
+        partial.rename(path)

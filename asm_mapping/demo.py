@@ -8,8 +8,7 @@ __all__ = ['SURFACES', 'CODE', 'IN_PIXELS', 'LOOKS', 'PIXEL_M', 'HALF_WORLD_M', 
            'gravel_bars', 'blob', 'mine_site', 'Recipe', 'Land', 'burn', 'add_fields', 'add_town', 'add_mine',
            'add_lakes', 'add_track', 'draw_land', 'clouds_and_shadows', 'observe_optical', 'backscatter', 'coarsen',
            'observe_sar', 'Scene', 'make_scene', 'to_map', 'stretched', 'views', 'chip_windows', 'write_raster',
-           'write_polygons', 'write_chip', 'replaceable', 'area_scene', 'write_demo', 'radar_on_utm',
-           'write_demo_scene']
+           'write_polygons', 'write_chip', 'area_scene', 'write_demo', 'radar_on_utm', 'write_demo_scene']
 
 # %% ../nbs/02_demo.ipynb #286222de
 import math
@@ -34,7 +33,7 @@ from scipy.spatial import cKDTree
 from shapely import LineString, MultiPolygon, Point, Polygon, box, unary_union
 from shapely.affinity import affine_transform, rotate, scale, translate
 
-from .config import UserError, data_root, whole_folder
+from .config import UserError, data_root, refuse_taken, whole_folder
 from .sensors import SENSORS
 
 # %% ../nbs/02_demo.ipynb #84155474
@@ -588,17 +587,6 @@ def write_chip(
         write_raster(folder / role / f"{name}.tif", values, grid, bands=bands, nodata=nodata)
 
 # %% ../nbs/02_demo.ipynb #d268b4e9
-def replaceable(
-    folder: str | Path,
-) -> Path:  # the same folder
-    "Refuse to write over a folder that holds something else than a demo."
-    folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / "mines.gpkg").exists():
-            raise UserError(f"{folder} holds something else: name a new or empty folder")
-    return folder
-
-
 def area_scene(
     area: int,  # its number; sixteen fill a square of 4 x 4
     seed: int,  # the demo's
@@ -612,7 +600,7 @@ def area_scene(
 
 # %% ../nbs/02_demo.ipynb #920811d9
 def write_demo(
-    folder: Path | None = None,  # data_root() / "demo" if None; replaced if it exists
+    folder: Path | None = None,  # data_root() / "demo" if None; an own one is replaced
     seed: int = 7,
     chips: int = 96,
     chip_px: int = 128,
@@ -620,11 +608,11 @@ def write_demo(
     "Write the demo dataset: optical/, sar/, mask/, index.csv, mines.gpkg, overgrown.gpkg."
     if chips < 4 or chip_px < 32:
         raise UserError(f"a demo of {chips} chips of {chip_px} pixels: at least 4 of 32 pixels")
-    folder = replaceable(folder or data_root() / "demo")
+    folder = Path(folder or data_root() / "demo")
     areas = min(chips, max(4, round(chips / 6)))
     apart_px = ACROSS * chip_px + APART_PX
     rows, drawn = [], []
-    with whole_folder(folder) as partial:
+    with whole_folder(folder, replace=True) as partial:
         for role in ("optical", "sar", "mask"):
             (partial / role).mkdir()
         for area in range(areas):
@@ -669,17 +657,18 @@ def radar_on_utm(
 
 # %% ../nbs/02_demo.ipynb #38f78d7b
 def write_demo_scene(
-    folder: Path | None = None,  # data_root() / "demo_scene" if None; replaced if it exists
+    folder: Path | None = None,  # data_root() / "demo_scene" if None; an own one is replaced
     seed: int = 11,
     size_px: tuple[int, int] = (900, 1024),  # rows, columns of the optical image
 ) -> Path:  # the folder
     "Write optical.tif, sar.tif (UTM), mines.gpkg and overgrown.gpkg of one contiguous scene."
-    folder = replaceable(folder or data_root() / "demo_scene")
+    folder = Path(folder or data_root() / "demo_scene")
+    refuse_taken(folder, replace=True)
     scene = make_scene(seed, size_px, recipe=SCENE_RECIPE, corner_px=SCENE_CORNER_PX)
     radar, grid = radar_on_utm(default_rng((seed, 1)), scene)
     blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256}
     bands = SENSORS["planet_nicfi"].bands
-    with whole_folder(folder) as partial:
+    with whole_folder(folder, replace=True) as partial:
         path = partial / "optical.tif"
         write_raster(path, scene.optical, scene.transform, bands=bands, nodata=0, **blocks)
         path = partial / "sar.tif"

@@ -9,8 +9,9 @@ __all__ = ['MASKED', 'ENGINES', 'Window', 'GRAPHS_PX', 'LOSS', 'INT8_FILES', 'NE
            'example_inputs', 'quiet', 'onnx_graph', 'openvino_model', 'of_any_size', 'openvino_graph', 'Int8Card',
            'load_int8_card', 'without_masks', 'int8_graph', 'why_not', 'installed_engines', 'compiler', 'cores',
            'open_engine', 'as_window', 'quantised_model', 'ChipNetwork', 'open_chip_network', 'Finished',
-           'open_finished', 'calibration_windows', 'compare_on_validation', 'quantise', 'write_int8', 'probe_window',
-           'half_valid', 'probe', 'main', 'agreement', 'disagreement', 'Choice', 'pick_engine', 'probe_apart']
+           'open_finished', 'calibration_windows', 'compare_on_validation', 'quantise', 'quantise_and_measure',
+           'write_int8', 'probe_window', 'half_valid', 'probe', 'main', 'agreement', 'disagreement', 'Choice',
+           'pick_engine', 'probe_apart']
 
 # %% ../nbs/40_engines.ipynb #f97c6967
 import importlib.util
@@ -48,6 +49,7 @@ from asm_mapping.config import (
     only_one,
     project_root,
     read_json,
+    refuse_taken,
     sha256_of_file,
     whole_folder,
     write_json,
@@ -852,6 +854,14 @@ def quantise(
     if reason:
         raise UserError(f"quantise: {reason}")
     finished = open_finished(run)
+    folder = finished.run / "model" / "int8"
+    with only_one(folder):
+        refuse_taken(folder, replace=True)
+        return quantise_and_measure(finished, force, chips)
+
+
+def quantise_and_measure(finished: Finished, force: bool, chips: int) -> dict:  # the card
+    "Quantise a network, and write the copy if it loses little."
     architecture = architecture_of(finished.card)
     windows = calibration_windows(finished, chips)
     model = quantised_model(finished.network, architecture, windows)
@@ -859,7 +869,7 @@ def quantise(
     scores = compare_on_validation(finished, ChipNetwork(architecture, graphs))
     if scores["loss"] > LOSS and not force:
         raise UserError(
-            f"{run}: int8 loses {scores['loss']:.4f} of F1 on validation "
+            f"{finished.run}: int8 loses {scores['loss']:.4f} of F1 on validation "
             f"({scores['f1']:.4f} to {scores['f1_int8']:.4f}), more than {LOSS}: nothing was "
             f"written; measure ranges on more than {len(windows)} chips, keep a float engine, "
             "or force it"
@@ -875,7 +885,7 @@ def write_int8(
     import openvino
 
     folder = finished.run / "model" / "int8"
-    with only_one(folder), whole_folder(folder) as partial:
+    with whole_folder(folder, replace=True) as partial:
         openvino.save_model(model, partial / INT8_FILES[0], compress_to_fp16=False)
         np.savez_compressed(partial / "probe.npz", **window)
         card = Int8Card(

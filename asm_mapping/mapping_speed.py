@@ -30,6 +30,7 @@ from scipy.special import expit
 from .artefact import load_artefact
 from .benchmark import PIXEL_M, PrototypeFusion, prototype_batch, texture
 from .config import UserError, project_root, read_json
+from .outputs import work_folder
 from asm_mapping.predict import (
     Job,
     kept_part,
@@ -102,6 +103,7 @@ MAP_ALONE = """import json, sys, time
 from pathlib import Path
 from asm_mapping.config import KEPT_BY_MAPS, keep_freed_memory
 keep_freed_memory(KEPT_BY_MAPS)
+from asm_mapping.outputs import work_folder
 from asm_mapping.predict import make_map_settings, predict
 asked, started = json.loads(sys.argv[1]), time.perf_counter()
 made = predict(make_map_settings(**asked["given"]), say=lambda text: None)
@@ -233,8 +235,7 @@ def watch_map(
 # %% ../nbs/56_mapping_speed.ipynb #d7ba1b35
 def blocks_done(out: Path) -> int:
     "Count the finished blocks of a map that is being made."
-    work = out.with_name(f"{out.stem}_work")
-    return sum("partial" not in path.name for path in work.glob("block_*.npz"))
+    return sum(1 for _ in work_folder(out).glob("block_*.npz"))
 
 
 def steady_rate(maps: Sequence[dict]) -> float:  # blocks a second, all maps together
@@ -246,9 +247,7 @@ def steady_rate(maps: Sequence[dict]) -> float:  # blocks a second, all maps tog
     try:
         while all(process.poll() is None for process in running):
             counts = [blocks_done(out) for out in outs]
-            drafts = any(
-                (out.with_name(f"{out.stem}_work") / "draft.tif").exists() for out in outs
-            )
+            drafts = any((work_folder(out) / "draft.tif").exists() for out in outs)
             if min(counts) >= 2 and not drafts:
                 seen.append((time.perf_counter(), sum(counts)))
             time.sleep(0.02)

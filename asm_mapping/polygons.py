@@ -8,17 +8,18 @@ __all__ = ['LEVELS', 'NO_DATA', 'IDENTITY', 'BLOCK', 'PIECE', 'MOST', 'BATCH', '
            'no_pieces', 'outlines', 'Sieve', 'too_few', 'block_pieces', 'corners_in_row', 'lower_blocks', 'touching',
            'close_sites', 'sites_in_pieces', 'drop_straight', 'join_pieces', 'areas_ha', 'pixel_area_ha', 'bounds_ha',
            'fill_holes', 'outline_boxes', 'must_wait', 'Rules', 'tell_of_specks', 'set_free', 'whole_sites', 'counted',
-           'describe_sites', 'geopackage', 'geoparquet', 'in_degrees', 'geojson', 'open_output', 'Summary',
-           'map_to_sites', 'read_sites', 'show_sites']
+           'describe_sites', 'geopackage', 'geoparquet', 'in_degrees', 'geojson', 'files_beside', 'open_output',
+           'Summary', 'sites_plan', 'write_sites', 'map_to_sites', 'read_sites', 'show_sites']
 
 # %% ../nbs/42_polygons.ipynb #75fe860c
+import importlib.metadata
 import json
 import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -44,8 +45,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from .config import UserError, whole_file
+from .config import UserError, sha256_of_file
 from .inputs import check_shapes, open_raster, unreadable
+from .outputs import Claim, claim, files_behind
 from .scene import Grid, to_degrees, way_to_degrees
 
 # %% ../nbs/42_polygons.ipynb #1f059155
@@ -745,16 +747,23 @@ def geojson(path: Path) -> Iterator[Write]:
 WRITERS = {".gpkg": geopackage, ".parquet": geoparquet, ".geojson": geojson}
 
 
-@contextmanager
-def open_output(
-    out: Path,  # replaced when the block ends without an error
-) -> Iterator[Write]:
-    "Open a file for batches of sites; one that cannot be written is a UserError."
-    out = Path(out)
+def files_beside(out: Path) -> list[Path]:  # which must be free
+    "Name what a database keeps beside itself; SQLite would take an old one for its own."
     if out.suffix.lower() not in WRITERS:
         raise UserError(f"{out}: end the name in {', '.join(WRITERS)} (.gpkg opens anywhere)")
+    endings = ("-wal", "-shm", "-journal") if out.suffix.lower() == ".gpkg" else ()
+    return [out.with_name(f"{out.name}{ending}") for ending in endings]
+
+
+@contextmanager
+def open_output(
+    own: Claim,
+    about: dict,  # to be noted of the file; may be filled in the block
+) -> Iterator[Write]:
+    "Open a file for batches of sites; one that cannot be written is a UserError."
+    out = own.out
     try:
-        with whole_file(out) as partial, WRITERS[out.suffix.lower()](partial) as write:
+        with own.file(out, about) as new, WRITERS[out.suffix.lower()](new) as write:
             yield write
     except (OSError, DataSourceError, DataLayerError) as error:
         raise UserError(
@@ -774,6 +783,7 @@ class Summary:
     holes_filled: int
     swallowed: int  # sites that lay in filled holes and became part of those around them
     threshold: float | None  # probability from which a pixel is mined, if known
+    before: bool = False  # the file was there, made of the same map by the same rules
 
     def text(self) -> str:
         "Tell it in a few words."
@@ -787,10 +797,35 @@ class Summary:
         ) if count]  # fmt: skip
         return "; ".join(told)
 
+# %% ../nbs/42_polygons.ipynb #d9e6aeda
+def sites_plan(source: SourceMap, rules: Rules) -> dict:
+    "Gather everything that decides the file."
+    files = filter(None, [source.path, source.class_path])
+    plan = {"version": importlib.metadata.version("asm_mapping"), "level": source.level}
+    return plan | asdict(rules) | {"files": [sha256_of_file(path) for path in files]}
+
+
+def write_sites(
+    write: Write, found: Iterable[pd.DataFrame], source: SourceMap, rules: Rules, tally: Counter
+) -> Summary:
+    "Describe sites and write them in batches."
+    held = []
+    for sites in found:
+        held.append(describe_sites(sites, source, rules, tally))
+        if sum(map(len, held)) >= BATCH:
+            write(pd.concat(held))
+            held = []
+    if held:  # without any site, a file that holds none
+        write(pd.concat(held))
+    known = None if math.isnan(source.threshold()) else source.threshold()
+    counts = {name: tally[name] for name in ("too_small", "holes_filled", "swallowed")}
+    counts |= {"sites": tally["sites"], "area_ha": float(tally["area_ha"])}
+    return Summary(source.path, **counts, threshold=known)
+
 # %% ../nbs/42_polygons.ipynb #00d4ff06
 def map_to_sites(
     map_path: Path,  # MAP.tif of asm-mapping predict
-    out: Path,  # .gpkg, .parquet or .geojson; replaced if it exists
+    out: Path,  # .gpkg, .parquet or .geojson
     *,
     threshold: float | None = None,  # probability; None: MAP_class.tif, else the map's own tag
     min_area_ha: float = 0.0,  # smaller sites are left out
@@ -798,23 +833,24 @@ def map_to_sites(
     simplify_m: float = 0.0,  # metres: corners of triangles below its square are taken off
     block: tuple[int, int] = BLOCK,  # rows and columns read at once; changes no site
     progress: bool = True,
+    overwrite: bool = True,  # this program's own earlier file; a person's is left alone
 ) -> Summary:
     "Turn a probability map into a file of mine sites."
     rules = Rules(min_area_ha, fill_holes_ha, simplify_m)
-    source, tally, held = open_map(map_path, threshold), Counter(), []
-    with open_output(out) as write:
-        for sites in whole_sites(source, rules, tally, block, progress):
-            held.append(describe_sites(sites, source, rules, tally))
-            if sum(map(len, held)) >= BATCH:
-                write(pd.concat(held))
-                held = []
-        if held:  # without any site, a file that holds none
-            write(pd.concat(held))
-    known = None if math.isnan(source.threshold()) else source.threshold()
-    counts = {name: tally[name] for name in ("too_small", "holes_filled", "swallowed")}
-    return Summary(
-        Path(out), tally["sites"], float(tally["area_ha"]), **counts, threshold=known
-    )
+    out, beside = Path(out), files_beside(Path(out))
+    source, tally = open_map(map_path, threshold), Counter()
+    about = {"plan": sites_plan(source, rules)}
+    inputs = files_behind(filter(None, [source.path, source.class_path]))
+    with claim(out, beside, inputs=inputs, overwrite=overwrite) as own:
+        found = own.found()
+        if not overwrite and found and found["plan"] == about["plan"]:
+            return Summary(**found["told"] | {"out": out, "before": True})
+        own.check()
+        with open_output(own, about) as write:
+            sites = whole_sites(source, rules, tally, block, progress)
+            summary = replace(write_sites(write, sites, source, rules, tally), out=out)
+            about["told"] = asdict(summary)
+    return summary
 
 # %% ../nbs/42_polygons.ipynb #6778ecfe
 def read_sites(

@@ -27,8 +27,11 @@ from pygments.formatters import HtmlFormatter
 from .compare import modality_name
 from asm_mapping.config import (
     UserError,
+    note_folder,
+    only_one,
     project_root,
     read_json,
+    refuse_taken,
     runs_root,
     whole_file,
     whole_folder,
@@ -158,8 +161,8 @@ def is_noise(output: NotebookNode) -> bool:
 
 
 def write_pages(pages: list[Page], folder: Path) -> None:
-    "Write the pages' notebooks; older ones go."
-    with whole_folder(folder) as partial:
+    "Write the pages' notebooks; this program's older ones go."
+    with whole_folder(folder, replace=True) as partial:
         for order, page in enumerate(pages):
             nbformat.write(page_notebook(page, order), partial / f"{page.stem}.ipynb")
 
@@ -360,23 +363,31 @@ def run_quarto(quarto: str, site: Path) -> bool:  # whether it made the site
         print(f"Quarto failed ({lines[-1]}): rendering with nbconvert instead")
     return done.returncode == 0
 
-
+# %% ../nbs/52_report.ipynb #096d836c
 def render_report(
     names: list[str] | None = None,  # comparisons; all if None
     out: Path | None = None,  # where the site goes; reports/_site if None
 ) -> Path:  # index.html
     "Gather executed notebooks in reports/pages and render them."
-    pages = find_pages(names)
+    pages, folder = find_pages(names), project_root() / "reports/pages"
     site = Path(out or project_root() / "reports/_site").resolve()
-    if out and site.exists() and any(site.iterdir()) and not (site / "reports/pages").is_dir():
-        raise UserError(f"{site} holds other things than a report: name a new folder")
-    write_pages(pages, project_root() / "reports/pages")
-    quarto = shutil.which("quarto")
-    if quarto and run_quarto(quarto, site):
-        return write_index(pages, site)
-    if not quarto:
-        print(GET_QUARTO)
-    with whole_folder(site) as partial:
-        render_html(pages, partial)
-        write_index(pages, partial)
+    with only_one(site) as hidden, only_one(folder):
+        untold = hidden / "quarto-writes"  # into the site itself; the file outlives a kill
+        if untold.exists():
+            note_folder(site, site)
+        for there in (folder, site):
+            refuse_taken(there, replace=True)
+        write_pages(pages, folder)
+        if quarto := shutil.which("quarto"):
+            untold.touch()
+            made = run_quarto(quarto, site) and write_index(pages, site)
+            note_folder(site, site)
+            untold.unlink()
+            if made:
+                return made
+        else:
+            print(GET_QUARTO)
+        with whole_folder(site, replace=True) as partial:
+            render_html(pages, partial)
+            write_index(pages, partial)
     return site / "index.html"

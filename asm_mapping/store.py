@@ -36,6 +36,7 @@ from asm_mapping.catalog import (
     thumbnail,
 )
 from asm_mapping.config import (
+    HeldError,
     UserError,
     data_root,
     only_one,
@@ -318,8 +319,8 @@ def prepare(
     with ExitStack() as stack:
         try:
             stack.enter_context(only_one(folder))
-        except UserError:
-            print(f"{folder}: another process prepares it; waiting", file=sys.stderr)
+        except HeldError as held:
+            print(f"{held}; waiting", file=sys.stderr)
             stack.enter_context(only_one(folder, wait=3600))
         if not (folder / "store.json").exists():
             rows = chips.to_dict("records")

@@ -67,15 +67,18 @@ from .artefact import WIDEST, Card, load_artefact, save_artefact, weights_hash
 from .augment import Augmentation
 from .catalog import Manifest, open_dataset
 from asm_mapping.config import (
+    MARK,
     UserError,
     findings,
     folder_name,
+    own_folder,
     plain,
     project_root,
     read_json,
     read_toml,
     runs_root,
     sha256_of,
+    sweep,
     watched_from_outside,
     whole_file,
     write_json,
@@ -359,8 +362,8 @@ def open_run(
     name = settings.name or manifest.name
     if folder is None:
         folder = runs_root() / "_scratch" / f"{name}-{settings.arm}-{settings.fold}"
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(own_folder(folder))
+    sweep(own_folder(folder))
     writer = sole_writer(folder)
     begin_on(folder, store, settings)
     splits = comparison_splits(store, runs_root() / name, settings.folds)
@@ -377,7 +380,7 @@ def open_run(
 # %% ../nbs/24_training.ipynb #ad33be44
 def sole_writer(folder: Path) -> FileLock:  # held until the process ends
     "Lock a run's folder; what a killed run left ends at once."
-    writer = FileLock(folder / ".writer", timeout=15, is_singleton=True)
+    writer = FileLock(folder / MARK, timeout=15, is_singleton=True)
     try:
         writer.acquire()
     except Timeout:
@@ -1267,6 +1270,7 @@ def commit() -> str | None:
 def finish_run(run: Run, fitted: Fitted, scored: Scored) -> dict:  # the metrics
     "Write model, metrics, curve, chips and provenance; drop the checkpoints."
     metrics = metrics_of(run, fitted, scored)
+    shutil.rmtree(run.folder / "model", ignore_errors=True)  # of a run that was killed here
     save_artefact(run.folder / "model", fitted.network, card_of(run, fitted, metrics))
     scored.shown.counts.curve().to_csv(run.folder / "curve.csv", index=False)
     scored.shown.chips.drop(columns="offset").to_csv(run.folder / "chips.csv", index=False)

@@ -12,7 +12,7 @@ __all__ = ['SPACE', 'LOCKED_S', 'FREE', 'MACHINE', 'STARTUP', 'ENDED', 'TRIES', 
            'main', 'start_worker', 'last_words', 'tell_study', 'patiently', 'tend', 'run_search', 'Candidate',
            'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left', 'run_inner', 'read_inner',
            'scores_by_fold', 'choose', 'changes', 'write_best', 'trial_table', 'importances', 'front', 'space_shown',
-           'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome']
+           'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome', 'check_outcome']
 
 # %% ../nbs/25_tuning.ipynb #28678bbd
 import json
@@ -35,7 +35,6 @@ from typing import Any, Literal, TypeVar
 import optuna
 import pandas as pd
 import psutil
-from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning, OptunaError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials, get_storage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -47,9 +46,13 @@ from tqdm import tqdm
 
 # %% ../nbs/25_tuning.ipynb #658b134f
 from asm_mapping.config import (
+    MARK,
+    HeldError,
     UserError,
     findings,
     keep_freed_memory,
+    only_one,
+    own_folder,
     plain,
     project_root,
     read_json,
@@ -57,12 +60,12 @@ from asm_mapping.config import (
     runs_root,
     sha256_of,
     tuning_storage,
-    whole_file,
     write_json,
 )
 from .encoders import check_encoder, weight_hashes, weights_for
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
+from .outputs import own_file, own_files, own_tables
 from .processes import Process, end_with_parent, heed_signals, leave, start, stop
 from .splits import inner_splits
 from asm_mapping.training import (
@@ -490,7 +493,7 @@ def one_at_a_time(queue: Queue) -> Any:  # context manager
     url = make_url(queue.search.storage)
     if not url.drivername.startswith("sqlite"):
         return nullcontext()
-    return FileLock(f"{url.database}.lock", timeout=LOCKED_S)
+    return only_one(Path(url.database), wait=LOCKED_S)
 
 
 def claim(queue: Queue) -> int | None:  # number of the trial; None where none waits
@@ -661,7 +664,8 @@ def worker_folder(search: Search) -> Path:
 def clear_scratch(search: Search) -> None:
     "Remove the scratch folders of this machine's workers that are gone."
     for folder in own_scratch(search).glob("*"):
-        if folder.name.isdecimal() and not psutil.pid_exists(int(folder.name)):
+        ours = folder.name.isdecimal() and (folder / MARK).is_file()
+        if ours and not psutil.pid_exists(int(folder.name)):
             shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/25_tuning.ipynb #3759fd2a
@@ -855,8 +859,8 @@ def inner_tasks(queue: Queue) -> list[tuple[Candidate, int, Path]]:
 def score_left(queue: Queue, run: Run) -> None:
     "Score what nobody else does or has done."
     for candidate, number, path in inner_tasks(queue):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(Timeout), FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+        own_folder(path.parent)
+        with suppress(HeldError), only_one(path):
             if path.exists():
                 continue
             try:
@@ -878,6 +882,7 @@ def run_inner(
     search, paths = queue.search, [path for _, _, path in inner_tasks(queue)]
     left = [path for path in paths if not path.exists()]
     for path in left:
+        own_folder(path.parent)
         path.with_suffix(".error").unlink(missing_ok=True)
     shape = {"desc": f"inner folds {search.label}", "unit": "run", "leave": False}
     logs = [own_scratch(search) / f"inner-{os.getpid()}-{k}.log" for k in range(jobs)]
@@ -960,8 +965,8 @@ def write_best(queue: Queue, inner: pd.DataFrame, winner: Candidate) -> Path:
         if name in named  # what is searched stands there whatever a later version starts from
     ]
     path = search.folder / "best.toml"
-    with whole_file(path) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with own_file(path) as new:
+        new.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 # %% ../nbs/25_tuning.ipynb #12cd0645
@@ -1116,9 +1121,12 @@ def gains_shown(outer: pd.DataFrame) -> pd.DataFrame:  # text
 
 def write_outcome(search: Search, **tables: pd.DataFrame) -> list[Path]:
     "Write the tables of a search beside its best.toml, each whole or not at all."
-    paths = []
-    for name, table in tables.items():
-        paths.append(search.folder / f"{name}.csv")
-        with whole_file(paths[-1]) as partial:
-            table.to_csv(partial, index=False, float_format="%.6g")
-    return paths
+    return own_tables(search.folder, tables, index=False, float_format="%.6g")
+
+
+def check_outcome(search: Search) -> None:
+    "Refuse, before any trial, what a person has put in the place of a result."
+    best, *tables = ("best.toml", "trials.csv", "inner.csv", "outer.csv")
+    for names in ([best], tables):
+        with own_files([search.folder / name for name in names]):
+            pass  # they are ours to make

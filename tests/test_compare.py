@@ -25,7 +25,7 @@ def test_compare_reuses_and_writes_tables(cli: CommandLine, compared: str, finis
         for fold in (0, 1):
             assert (cli.runs / f"tiny/{arm}/fold-{fold}/metrics.json").exists()
     assert (cli.runs / "tiny/compare.ipynb").exists()
-    with open(cli.root / "reports/tiny/scores.csv", newline="") as file:
+    with open(cli.runs / "tiny/tables/scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["modality"] for row in rows} == set(ARMS)
 
@@ -121,6 +121,7 @@ def test_a_failed_run_leaves_its_notebook_and_the_others_go_on(
     folder.rename(partial)
     for name in ("metrics.json", "provenance.json"):  # as if it had been killed
         (partial / name).unlink()
+    (partial / ".writer").touch()
     (partial / "checkpoints").mkdir()
     (partial / "checkpoints/last.ckpt").write_text("a checkpoint that a bad disk spoiled")
     told = cli("compare", dataset, "--modalities", "sar,optical", *SMALL, status=3).text

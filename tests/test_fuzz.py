@@ -472,7 +472,7 @@ def test_data_with_a_trap_is_prepared_or_told(home: Path, tmp_path: Path, trap: 
     if words:
         with pytest.raises(UserError, match=words):
             work()
-        assert not list((home / "data/stores").glob("*_partial"))
+        assert not list((home / "data/stores").glob(".asm-*"))
     else:
         work()
 

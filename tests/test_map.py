@@ -10,6 +10,8 @@ import rasterio
 from helpers import PIXEL_M, CommandLine, finish, wait_for, wait_until_gone, write_raster
 from test_disk import limit_files
 
+from asm_mapping.outputs import work_folder
+
 FAST = ("--px", 128, "--engine", "eager", "--threads", 1, "--no-page")
 
 
@@ -59,7 +61,8 @@ def test_the_map_stands_where_the_scene_stands(whole: Path, scene: Path):
             source.shape,
         )
         assert made.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
-    assert not list(whole.parent.glob("*_work")) and not list(whole.parent.glob("*partial*"))
+    hidden = {path.name for path in whole.parent.glob(".*")}
+    assert hidden == {".whole.tif.asm"} and not list(whole.parent.glob(".*/work"))
 
 
 def test_sites(cli: CommandLine, whole: Path, tmp_path: Path):
@@ -78,7 +81,7 @@ def test_stopped_in_the_middle(
     words = ("predict", finished, "--optical", scene, "--out", out, *FAST)
     workers = () if how == signal.SIGINT else ("--workers", 2)
     process = cli.start(*words, *workers)
-    work = tmp_path / "map_work"
+    work = work_folder(out)
     wait_for(lambda: len(list(work.glob("block_*[0-9].npz"))) >= 2, process)
     process.send_signal(how)
     wait_until_gone(cli.mark)
@@ -88,7 +91,7 @@ def test_stopped_in_the_middle(
         assert "goes on from here" in finish(process, 128 + how).text
     assert not out.exists()
     other = cli.quickly(*words[:-1], "--turns", "--no-page", status=1)
-    assert "turns: was False, is True" in other
+    assert "turns: was False, is True" in other and "--overwrite starts it anew" in other
     assert "going on" in cli(*words).text
     assert same_map(out, whole)
     assert "already there" in cli(*words).text
