@@ -38,19 +38,19 @@ def end(cli: CommandLine, process: Process, how: int, *, everyone: bool = False)
         assert "stopped; the same command goes on" in finish(process, 128 + how).text
 
 
-def test_a_comparison_ends_with_all_its_processes_and_goes_on(
-    cli: CommandLine, dataset: Path, finished: Path
-):
-    words = ("compare", dataset, *TWO, *SMALL)
+def test_a_comparison_ends_with_all_its_processes_and_goes_on(cli: CommandLine, dataset: Path):
+    alike = ("-p", "threads", 1, *SMALL)
+    cli("run", dataset, "--modality", "optical", "--name", "alone", *alike)
+    words = ("compare", dataset, *TWO, *alike)
     partial = cli.runs / "ended/optical/fold-0_partial/run.ipynb"
     for how, everyone in ((signal.SIGKILL, False), (signal.SIGTERM, True)):
         process = begin(cli, 5, *words)  # itself, two workers, two kernels
         wait_for(partial.exists, process)
         end(cli, process, how, everyone=everyone)
-    assert not [*cli.runs.glob("ended/*/fold-?")], "too late: a run had been finished"
     told = cli(*words).text
     assert "FAILED" not in told
-    assert weights(cli.runs / "ended/optical/fold-0") == weights(finished)
+    ended, alone = (cli.runs / name / "optical/fold-0" for name in ("ended", "alone"))
+    assert weights(ended) == weights(alone)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
