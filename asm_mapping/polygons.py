@@ -496,11 +496,15 @@ def must_wait(
     unfinished = np.ones(len(shape), bool)
     unfinished[:number] = shapely.bounds(shape[:number])[:, 3] + reach >= next_row
     boxes, owner = outline_boxes(shape)
+    tree, part = shapely.STRtree(shapely.box(*boxes.T)), np.arange(len(shape))
     wider = boxes + np.array([-reach, -reach, reach, reach])
-    pairs = shapely.STRtree(shapely.box(*boxes.T)).query(shapely.box(*wider.T))
-    links = owner[pairs]
-    graph = coo_array((np.ones(links.shape[1], bool), links), shape=(len(shape),) * 2)
-    part = connected_components(graph, directed=False)[1]
+    for start in range(0, len(boxes), 10_000):  # a box among specks has hundreds of pairs
+        pairs = tree.query(shapely.box(*wider[start : start + 10_000].T))
+        pairs[0] += start
+        links = part[owner[pairs]]
+        links = links[:, links[0] != links[1]]
+        graph = coo_array((np.ones(links.shape[1], bool), links), shape=(len(shape),) * 2)
+        part = connected_components(graph, directed=False)[1][part]
     return np.isin(part, part[unfinished])[:number]
 
 # %% ../nbs/42_polygons.ipynb #383d9dfa
@@ -537,7 +541,7 @@ class Rules:
 # %% ../nbs/42_polygons.ipynb #a4dae69b
 BATCH = 20_000  # sites described and written at once
 MANY = 1_000_000  # sites that a person is told of
-MOST_WAITING = 1_000_000  # sites
+MOST_WAITING = 500_000  # sites; 1.3 GB
 
 
 def tell_of_specks(number: int, pixels: int) -> None:
