@@ -202,7 +202,8 @@ TEXTS = (
     b'{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": null}]}',
     b'{"type": "Polygon", "coordinates": [[[0, 0], [1e308, 0], [0, 1e308], [0, 0]]]}',
     b"<kml><Document></Document></kml>", b"<OGRVRTDataSource></OGRVRTDataSource>",
-    b"SQLite format 3\0" + bytes(200), b"PAR1" + bytes(99) + b"PAR1", b"\0\0\x27\x0a" + bytes(96),
+    b"SQLite format 3\0" + bytes(200), b"PAR1" + bytes(99) + b"PAR1",
+    b"\0\0\x27\x0a" + bytes(96),
     b"a." * 99_999 + b"a = 1", b'bands = ["a"]\nunit = "x"', b"a,\n" * 10**6,
 )  # fmt: skip
 

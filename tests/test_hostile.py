@@ -1,4 +1,4 @@
-"""No file takes the machine down: hostile ones through every command, and not a request sent."""
+"""No file takes the machine down, or asks the network: hostile ones through the commands."""
 
 import http.server
 import json
@@ -35,7 +35,7 @@ class Counting(http.server.BaseHTTPRequestHandler):
         Counting.asked += (self.path,)
         self.send_error(404)
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_GET  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         pass
