@@ -106,9 +106,9 @@ def bomb(path: Path, rng: random.Random, form: dict) -> None:
 
 def sparse(path: Path, rng: random.Random, form: dict) -> None:
     "A million by a million pixels in some kilobytes."
-    side = rng.choice((10**5, 10**6))
+    side, block = 10**6, rng.choice((256, 2048))
     form = form | {"driver": "GTiff", "height": side, "width": side}
-    form |= {"tiled": True, "blockxsize": 4096, "blockysize": 4096, "sparse_ok": True}
+    form |= {"tiled": True, "blockxsize": block, "blockysize": block, "sparse_ok": True}
     turn = from_origin(-5e6, 5e6, 10**7 / side, 10**7 / side)
     with rasterio.open(path, "w", crs="EPSG:3857", transform=turn, bigtiff="yes", **form):
         pass
