@@ -145,6 +145,7 @@ def stay_local() -> None:
     for name, value in wanted.items():
         if os.environ.get(name) != value:
             os.environ[name] = value
+    os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; else a share of the machine's memory
 
 # %% ../nbs/00_config.ipynb #b02fc44b
 LONGEST_TEXT = 2**26  # bytes of a JSON file or notebook: its pictures are in it

@@ -24,7 +24,7 @@ from .config import UserError, network_allowed, regular_file, stay_local
 
 # %% ../nbs/06_inputs.ipynb #0941b70e
 MOST_BANDS = 1000
-BLOCK_BYTES = 2**27  # of a tile or strip, decoded
+BLOCK_BYTES = 2**26  # of a tile or strip, decoded
 CHIP_BYTES = 2**28  # of a file that is read whole
 
 

@@ -56,7 +56,7 @@ from asm_mapping.config import (
 )
 from .inputs import check_shapes, open_raster, unreadable
 from .mosaic import Scene, check_fineness, open_scene, source_window, sub_grid
-from .scene import Grid, aligned_grid, file_grid, nearest_ratio
+from .scene import Grid, aligned_grid, check_place, file_grid, nearest_ratio
 from .sensors import Sensor, sensor_from
 from .splits import blocks, make_splits
 
@@ -152,14 +152,25 @@ def read_polygons(
 # %% ../nbs/18_labels.ipynb #44795f87
 def read_label_raster(
     path: str | Path,  # GeoTIFF of one band: 1 mine, 0 none, others undecided
+    scene: Grid | None = None,  # only what it needs is read; None: all
 ) -> tuple[Drawn, GeoSeries]:  # polygons, and the raster's extent
     "Turn a label raster into polygons, block by block."
     pieces: dict[bool, list] = {False: [], True: []}
     try:
         with open_raster(path) as source:
             grid = file_grid(source)
-            for row, column in product(range(0, grid.height, 1024), range(0, grid.width, 1024)):
-                window = Window(column, row, 1024, 1024)
+            if grid.crs is None:
+                raise UserError(
+                    f"{path}: has no CRS; if you know it: gdal_edit.py -a_srs EPSG:NUMBER"
+                )
+            top, left, height, width = (0, 0, grid.height, grid.width)
+            if scene is not None:
+                check_place(str(path), grid)
+                top, left, height, width = source_window(grid, scene) or (0, 0, 0, 0)
+            rows, columns = range(top, top + height, 1024), range(left, left + width, 1024)
+            for row, column in product(rows, columns):
+                high, wide = min(1024, top + height - row), min(1024, left + width - column)
+                window = Window(column, row, wide, high)
                 values = source.read(1, window=window)
                 kinds = np.select([values == 1, values != 0], [1, 2], 0).astype("uint8")
                 shift = Affine.translation(column, row)  # whole pixels: blocks meet exactly
@@ -167,8 +178,6 @@ def read_label_raster(
                     pieces[kind == 2].append(shapely.geometry.shape(shape))
     except (CRSError, RasterioError) as error:
         raise unreadable(path, error) from None
-    if grid.crs is None:
-        raise UserError(f"{path}: has no CRS; if you know it: gdal_edit.py -a_srs EPSG:NUMBER")
     a, b, c, d, e, f = grid.transform[:6]
     found = [(affine_transform(s, (a, b, d, e, c, f)), k) for k in pieces for s in pieces[k]]
     shapes, unsure = zip(*found, strict=True) if found else ((), ())
@@ -269,7 +278,7 @@ def read_labels(
         raise UserError(f"ignore_m is {ignore_m}: a ring of 0 to 10,000 metres is possible")
     extents = []
     if Path(labels).suffix.lower() in (".tif", ".tiff", ".vrt"):
-        drawn, extent = read_label_raster(labels)
+        drawn, extent = read_label_raster(labels, grid)
         extents.append(place_shapes(extent, grid, labels).union_all())
     else:
         drawn = read_polygons(labels)

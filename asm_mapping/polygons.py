@@ -876,7 +876,7 @@ def show_sites(
     pixels: int = 1000,  # along the longer side of the picture
 ) -> None:
     "Draw a map with the outlines of its sites."
-    with rasterio.open(map_path) as source:
+    with open_raster(map_path) as source:
         step = max(1, max(source.shape) / pixels)
         size = tuple(math.ceil(side / step) for side in source.shape)
         values = source.read(1, out_shape=size, masked=True)
