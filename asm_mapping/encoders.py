@@ -104,10 +104,11 @@ class Packaged:
     file: str  # in the package; its name ends in the first digits of the sha256
     sha256: str
 
-    def path(self) -> Path | None:  # None: the package is not installed
+    def path(self) -> Path | None:  # None: it is not installed
         "Find the file without importing the package."
         found = importlib.util.find_spec(self.package)
-        return found and Path(found.submodule_search_locations[0]) / self.file
+        path = found and Path(found.submodule_search_locations[0]) / self.file
+        return path if path and path.is_file() else None
 
 
 def lite(number: int, sha256: str) -> Packaged:
@@ -203,7 +204,7 @@ def check_encoder(
     if (packaged := PACKAGED.get((name, weights))) and packaged.path() is None:
         raise UserError(
             f"weights {weights!r} of encoder {name} lie in a package that is not installed: "
-            f"pip install {packaged.package}"
+            f"run `pip install {packaged.package}`, or choose weights = none"
         )
 
 # %% ../nbs/19_encoders.ipynb #13bebd5e
@@ -236,7 +237,7 @@ def refuse_other(path: Path, digits: str, why: str) -> None:
     "Refuse a file whose sha256 begins with other digits."
     found = sha256_of_file(path)
     if not found.startswith(digits):
-        raise UserError(f"{why} (its sha256 is {found[:8]}…, not {digits}…)")
+        raise UserError(f"{why} (its sha256 is {found[:8]}…, not {digits[:8]}…)")
 
 
 def first_line(error: Exception) -> str:
@@ -355,7 +356,9 @@ def from_package(packaged: Packaged, encoder: str) -> Pretrained:
     path = packaged.path()
     refuse_other(path, packaged.sha256, f"{path} is not the file that {packaged.package} has")
     tensors = read_tensors(path)
-    names = timm_names(tensors, first_convolution(encoder)[1])
+    with torch.random.fork_rng(devices=[]):
+        here = smp.encoders.get_encoder(encoder, 3, weights=None).state_dict()
+    names = timm_names(tensors, here)
     state = {names[name]: tensor for name, tensor in tensors.items() if name in names}
     unused = tuple(name for name in tensors if name not in names)
     return Pretrained(state, RGB, unused=unused, sha256=packaged.sha256)
