@@ -63,7 +63,7 @@ class ArchitectureCard(TypedDict):
     optical_channels: Channels
     sar_channels: Channels
     ratio: NotRequired[StrictInt]
-    encoder: NotRequired[str]
+    encoder: str  # never left to a default, which changes
     weights: NotRequired[str]
     decoder_channels: NotRequired[list[Width]]
     scse: NotRequired[StrictBool]

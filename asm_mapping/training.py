@@ -82,7 +82,7 @@ from asm_mapping.config import (
     write_json,
 )
 from .dataset import TrainingBatches, WholeChips, measure_statistics
-from .encoders import weight_hashes
+from .encoders import DEFAULT_ENCODER, DEFAULT_WEIGHTS, weight_hashes
 from asm_mapping.fusion import (
     DecisionFusion,
     build_late_fusion_from_streams,
@@ -168,8 +168,8 @@ class WhatSettings(BaseModel):
 class NetworkSettings(WhatSettings):
     "What is trained: encoder, decoder, merge, where the weights start."
 
-    encoder: str = "resnet18"  # any smp encoder
-    weights: str = "none"  # a name or a file; optical=…,sar=… for one each (19_encoders)
+    encoder: str = DEFAULT_ENCODER  # any smp encoder
+    weights: str = DEFAULT_WEIGHTS  # a name or a file; optical=…,sar=… for one each
     decoder_channels: str = "128,64,32,16,8"  # widths from coarse to fine
     scse: bool = False  # squeeze-and-excitation in the decoder
     merge: Literal["concat", "mean"] = "concat"  # late fusion: how features are merged

@@ -287,7 +287,7 @@ def check_encoders(search: Search) -> None:
     roles = roles_of(own.modality)[: 1 if own.modality == "early_fusion" else None]
     try:
         for encoder, role in product({own.encoder, *chain(*named)}, roles):
-            check_encoder(encoder, weights_for(own.weights, role))
+            check_encoder(encoder, weights_for(own.weights, role, encoder))
     except UserError as error:
         raise UserError(f"{error}; --space narrows the encoders that are tried") from None
 
