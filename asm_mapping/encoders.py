@@ -127,8 +127,8 @@ PACKAGED = {  # (encoder, weights)
 }
 
 # %% ../nbs/19_encoders.ipynb #33151c6e
-DEFAULT_ENCODER = "resnet18"  # of every arm; 60_run says the same two
-DEFAULT_WEIGHTS = "none"
+DEFAULT_ENCODER = "tu-tf_efficientnet_lite0"  # of every arm; 60_run says the same two
+DEFAULT_WEIGHTS = "packaged"
 SSL4EO = {"optical": "sentinel2_all_moco", "sar": "sentinel1_grd_moco"}
 TENSOR_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 

@@ -84,7 +84,7 @@ from asm_mapping.training import (
 from .unet import count_parameters, roles_of
 
 # %% ../nbs/51_runs.ipynb #016c7953
-NETWORK_SHARE = 0.7  # of a bare convolution's rate that whole networks reach on CPUs
+NETWORK_SHARE = 0.4  # of a bare convolution's rate; 0.7 where none is depthwise
 
 # %% ../nbs/51_runs.ipynb #2495fe8d
 class RunError(Exception):

@@ -60,7 +60,7 @@ from asm_mapping.config import (
     whole_file,
     write_json,
 )
-from .encoders import check_encoder, weight_hashes, weights_for
+from .encoders import DEFAULT_ENCODER, check_encoder, weight_hashes, weights_for
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
 from .processes import Process, end_with_parent, heed_signals, leave, start, stop
@@ -129,7 +129,7 @@ class Range(Parameter):
 SPACE: tuple[Choice | Range, ...] = (
     Choice(
         name="encoder",
-        values=("resnet18", "resnet34", "efficientnet-b0", "mobilenet_v2"),
+        values=(DEFAULT_ENCODER, "resnet18", "resnet34", "efficientnet-b0", "mobilenet_v2"),
     ),
     Choice(
         name="decoder_channels",
