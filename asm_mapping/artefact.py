@@ -63,7 +63,7 @@ class ArchitectureCard(TypedDict):
     optical_channels: Channels
     sar_channels: Channels
     ratio: NotRequired[StrictInt]
-    encoder: NotRequired[str]
+    encoder: str  # never left to a default, which changes
     weights: NotRequired[str]
     decoder_channels: NotRequired[list[Width]]
     scse: NotRequired[StrictBool]
@@ -97,7 +97,8 @@ class Card(BaseModel):
     target: Phrase  # what was mapped
     synthetic: bool = False  # trained on data made by code
     training: dict[str, Any] = {}  # chips, area and dates, steps, seed, fold, weights_loaded
-    threshold: float = Field(ge=0, le=1)  # probability, chosen on validation
+    threshold: float = Field(ge=0, le=1)  # probability
+    threshold_from: str = ""  # which predictions it was chosen on
     calibration: dict[str, Any] | None = None
     scores: dict[str, Any] = {}
     licence: str = ""

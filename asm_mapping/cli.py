@@ -247,7 +247,7 @@ def compare_all(
     "Run all arms, folds and seeds, then execute the comparison over what finished."
     from asm_mapping.catalog import open_dataset
     from asm_mapping.compare import parse_arms
-    from asm_mapping.encoders import whole_paths
+    from asm_mapping.encoders import DEFAULT_WEIGHTS, whole_paths
     from asm_mapping.processes import job_place
     from asm_mapping.runs import estimate, plan_runs, portable
 
@@ -266,7 +266,7 @@ def compare_all(
         raise UserError(f"--folds {folds}: a comparison needs two test parts or more")
     paths = portable(manifest, common.get("root", ""))
     common = common | paths | {"name": name}
-    common["weights"] = whole_paths(common.get("weights", "none"))
+    common["weights"] = whole_paths(common.get("weights", DEFAULT_WEIGHTS))
     planned = plan_runs(common, arms, folds, seeds)
     say(estimate(planned, manifest, seeds))
     given = paths | {"name": name}

@@ -214,7 +214,7 @@ class LateFusion(nn.Module):
                 role: make_encoder(
                     a.encoder,
                     a.channels(role),
-                    weights_for(a.weights, role),
+                    weights_for(a.weights, role, a.encoder),
                     DEPTH - (self.shift if role == "sar" else 0),
                     a.bands(role),
                 )
@@ -328,7 +328,7 @@ class SensorTwice(nn.Module):
                 architecture,
                 modality="late_fusion",
                 ratio=1,
-                weights=weights_for(architecture.weights, self.role),
+                weights=weights_for(architecture.weights, self.role, architecture.encoder),
                 optical_channels=channels,
                 sar_channels=channels,
                 optical_bands=bands,

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['NETWORK_SHARE', 'FREED', 'SAME_RESULT', 'RUN_FILES', 'STREAMS', 'RunError', 'check_parameters', 'template', 'execute',
            'kernel_trouble', 'QuietKernelManager', 'watched_kernel', 'open_page', 'execute_page', 'run_folder',
-           'differences', 'reuse', 'progress_bar', 'portable', 'settle', 'run_one', 'discard_stale', 'summary',
-           'plan_runs', 'in_own_process', 'run_all', 'at_once', 'machine_rate', 'arm_cost', 'run_flop', 'told_time',
-           'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains', 'check_outer', 'list_runs', 'failed_cell',
-           'main', 'stand_in_map']
+           'differences', 'reuse', 'progress_bar', 'portable', 'settle', 'run_one', 'threshold_source', 'discard_stale',
+           'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once', 'machine_rate', 'arm_cost', 'run_flop',
+           'told_time', 'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains', 'check_outer', 'list_runs',
+           'failed_cell', 'main', 'stand_in_map']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -78,6 +78,8 @@ from asm_mapping.training import (
     RunSettings,
     check_fold,
     check_roles,
+    complete_seeds,
+    finished_folds,
     join_run,
     make_architecture,
     make_settings,
@@ -87,7 +89,7 @@ from asm_mapping.training import (
 from .unet import count_parameters, roles_of
 
 # %% ../nbs/51_runs.ipynb #016c7953
-NETWORK_SHARE = 0.7  # of a bare convolution's rate that whole networks reach on CPUs
+NETWORK_SHARE = 0.4  # of a bare convolution's rate; 0.7 where none is depthwise
 
 # %% ../nbs/51_runs.ipynb #2495fe8d
 class RunError(Exception):
@@ -341,6 +343,8 @@ def run_one(
             return folder
         partial = folder.with_name(f"{folder.name}_partial")
         discard_stale(partial, settings, say)
+        if settings.fold == "final":
+            say(f"{label}: {threshold_source(settings, folder.parent, store.key)}")
         given = settings.model_dump() | {"folder": str(partial)}
         with progress_bar(partial, label, position):
             execute(template("60_run"), partial / "run.ipynb", given)
@@ -350,6 +354,17 @@ def run_one(
         partial.rename(folder)
     say(f"{label}: {summary(folder)} ({folder})")
     return folder
+
+# %% ../nbs/51_runs.ipynb #06e9143a
+def threshold_source(settings: RunSettings, arm: Path, data: str) -> str:
+    "Say beforehand what a final run's threshold will be chosen on, and how to get more."
+    found = finished_folds(settings, arm, data)
+    if complete_seeds(found, settings.folds):
+        return "its threshold will be chosen on what all folds predicted on their test chips"
+    return (
+        "its threshold will be chosen on its validation part alone; finish all folds of these "
+        "settings first (asm-mapping compare), and it is chosen on all chips"
+    )
 
 # %% ../nbs/51_runs.ipynb #3ac627a1
 RUN_FILES = re.compile(  # what a run writes into its folder
@@ -389,7 +404,10 @@ def summary(folder: Path) -> str:
         scores[n] if scores[n] is not None else float("nan")
         for n in ("f1", "average_precision")
     )
-    return f"{part} F1 {f1:.3f}, AP {ap:.3f}, {metrics['cost']['minutes']:.1f} min"
+    told = f"{part} F1 {f1:.3f}, AP {ap:.3f}, {metrics['cost']['minutes']:.1f} min"
+    if metrics["fold"] == "final" and (chosen_on := metrics.get("threshold_from")):
+        told += f", threshold {scores['threshold']:.2f} from the {chosen_on}"
+    return told
 
 # %% ../nbs/51_runs.ipynb #92c45a22
 STREAMS = "late_fusion_streams"  # a row of its own, outside the matched contest

@@ -62,7 +62,7 @@ from asm_mapping.config import (
     tuning_storage,
     write_json,
 )
-from .encoders import check_encoder, weight_hashes, weights_for
+from .encoders import DEFAULT_ENCODER, check_encoder, weight_hashes, weights_for
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
 from .outputs import own_file, own_files, own_tables
@@ -132,7 +132,7 @@ class Range(Parameter):
 SPACE: tuple[Choice | Range, ...] = (
     Choice(
         name="encoder",
-        values=("resnet18", "resnet34", "efficientnet-b0", "mobilenet_v2"),
+        values=(DEFAULT_ENCODER, "resnet18", "resnet34", "efficientnet-b0", "mobilenet_v2"),
     ),
     Choice(
         name="decoder_channels",
@@ -290,7 +290,7 @@ def check_encoders(search: Search) -> None:
     roles = roles_of(own.modality)[: 1 if own.modality == "early_fusion" else None]
     try:
         for encoder, role in product({own.encoder, *chain(*named)}, roles):
-            check_encoder(encoder, weights_for(own.weights, role))
+            check_encoder(encoder, weights_for(own.weights, role, encoder))
     except UserError as error:
         raise UserError(f"{error}; --space narrows the encoders that are tried") from None
 

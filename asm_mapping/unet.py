@@ -21,7 +21,13 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder, UnetD
 from torch import Tensor, nn
 
 from .config import UserError
-from .encoders import check_encoder, first_line, load_encoder, weights_for
+from asm_mapping.encoders import (
+    DEFAULT_ENCODER,
+    check_encoder,
+    first_line,
+    load_encoder,
+    weights_for,
+)
 
 # %% ../nbs/20_unet.ipynb #97d117fb
 MODALITIES = ("sar", "optical", "early_fusion", "late_fusion", "decision_fusion")
@@ -44,7 +50,7 @@ class Architecture:
     optical_channels: int  # bands and derived channels; 0 where the dataset has no optical
     sar_channels: int  # the same for SAR
     ratio: int = 1  # reference pixels along a SAR pixel's side: 1 or 2
-    encoder: str = "resnet18"  # an smp encoder, or `tu-` and a timm model
+    encoder: str = DEFAULT_ENCODER  # an smp encoder, or `tu-` and a timm model
     weights: str = "none"  # where training started, as encoders.weights_for takes it
     decoder_channels: tuple[int, ...] = (128, 64, 32, 16, 8)  # deepest first
     scse: bool = False  # squeeze-and-excitation in the decoder's blocks
@@ -265,7 +271,8 @@ class UNet(nn.Module):
         roles: Sequence[str] = ("optical",),  # whose bands they are; the first's weights start
     ) -> None:
         super().__init__()
-        a, weights = architecture, weights_for(architecture.weights, roles[0])
+        a = architecture
+        weights = weights_for(a.weights, roles[0], a.encoder)
         bands = [band for role in roles for band in a.bands(role)] if weights != "none" else ()
         self.encoder = make_encoder(a.encoder, channels, weights, bands=bands)
         self.decoder = Decoder(self.encoder.out_channels, a.decoder_channels, a.scse)

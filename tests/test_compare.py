@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from helpers import SMALL, CommandLine, write_dataset
+from helpers import CHIPS, SMALL, CommandLine, write_dataset
 
 ARMS = ("sar", "optical", "decision_fusion")
 
@@ -155,9 +155,17 @@ def test_streams_start_from_finished_runs_of_the_same_fold(
 def test_a_final_run_carries_the_scores_of_the_folds(
     cli: CommandLine, dataset: Path, compared: str
 ):
-    cli("run", dataset, "--modality", "optical", "--fold", "final", *SMALL)
+    told = cli("run", dataset, "--modality", "optical", "--fold", "final", *SMALL).text
     run = cli.runs / "tiny/optical/final"
-    scores = json.loads((run / "model/card.json").read_text())["scores"]
+    card = json.loads((run / "model/card.json").read_text())
+    assert card["threshold_from"] == f"out-of-fold predictions of folds 0-1 ({CHIPS} chips)"
+    assert "chosen on what all folds predicted" in told and card["threshold_from"] in told
+    scores = card["scores"]
     assert scores["cross_validated"]["folds"] == ["0", "1"]
     assert "other models" in scores["cross_validated"]["what"] and "test" not in scores
     assert not (run / "predictions/test.npy").exists()
+    other = ("--name", "alone", "--modality", "optical", "--fold", "final", *SMALL)
+    told = cli("run", dataset, *other).text
+    assert "its validation part alone; finish all folds" in told
+    card = json.loads((cli.runs / "alone/optical/final/model/card.json").read_text())
+    assert card["threshold_from"].startswith("validation part (") and card["threshold"] > 0

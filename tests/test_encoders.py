@@ -17,6 +17,7 @@ def test_a_file_starts_one_sensor_and_the_card_says_so(
     file = tmp_path / "own.safetensors"
     save_file({f"net.{name}": tensor for name, tensor in stored.items()}, file)
     words = ("run", dataset, "--modality", "late_fusion", "--name", "started", *SMALL)
+    words += ("-p", "encoder", "resnet18")
     given = ("-p", "weights", f"optical={file},sar=none")
     told = cli.quickly(*words, *given, status=1)
     assert "tensors missing" in told and not (cli.runs / "started").exists()
@@ -32,5 +33,5 @@ def test_a_file_starts_one_sensor_and_the_card_says_so(
 
 def test_weights_that_cannot_be_had_stop_a_comparison(cli: CommandLine, dataset: Path):
     told = cli.quickly("compare", dataset, "-p", "weights", "ssl4eo", "--name", "eo", status=1)
-    assert "encoder resnet18 has no weights 'sentinel1_grd_moco'" in told
+    assert "efficientnet_lite0 has no weights 'sentinel1_grd_moco'" in told
     assert not (cli.runs / "eo").exists(), "nothing begins that cannot end"
