@@ -24,6 +24,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
+from .checksums import intact
 from .compare import modality_name
 from asm_mapping.config import (
     UserError,
@@ -99,9 +100,8 @@ def page_title(
     group: str,  # name of the comparison
 ) -> str:  # safe for Markdown
     "Name a page."
-    metrics = path.parent / "metrics.json"
-    if path.name == "run.ipynb" and metrics.exists():
-        kept = read_json(metrics)
+    if path.name == "run.ipynb" and (path.parent / "metrics.json").exists():
+        kept = read_json(intact(path.parent, "metrics.json"))
         data, fold = kept["dataset"], path.parent.name.replace("-", " ")
         told = f"{data['name']}{' (synthetic)' if data['synthetic'] else ''}: {data['target']}"
         return safe_text(f"{modality_name(kept['modality'])}, {fold}: {told}")
