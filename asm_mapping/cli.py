@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'Name', 'Preset', 'Devices', 'Strategy', 'Pairs',
            'Settings', 'Report', 'Overwrite', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData',
-           'Engine', 'told', 'ended', 'told_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check',
-           'explore', 'run', 'words', 'run_and_show', 'compare_all', 'tell_failed', 'tell_lost', 'tell_comparison',
-           'compare', 'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning', 'told_scores',
-           'tell_evaluation', 'evaluate', 'report', 'runs', 'benchmark', 'predict', 'page_of', 'check_page', 'tell_map',
-           'polygons', 'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
+           'Engine', 'show_version', 'before_any', 'told', 'ended', 'told_error', 'told_by_system', 'say', 'join_pairs',
+           'parse_pairs', 'check', 'explore', 'run', 'words', 'run_and_show', 'compare_all', 'tell_failed', 'tell_lost',
+           'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning',
+           'told_scores', 'tell_evaluation', 'evaluate', 'report', 'publish', 'runs', 'benchmark', 'predict', 'page_of',
+           'check_page', 'tell_map', 'polygons', 'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -27,6 +27,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import __version__
 from asm_mapping.config import (
     KEPT_BY_MAPS,
     HeldError,
@@ -46,9 +47,26 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Map artisanal mining with radar, optical imagery and their fusion.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def show_version(asked: bool) -> None:
+    "Print the version and end."
+    if asked:
+        typer.echo(f"asm-mapping {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def before_any(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    "Take the options that go before a command."
+
+# %% ../nbs/53_cli.ipynb #bc4a4a73
 def told(function: Callable) -> Callable:
     "Turn errors that a person can mend into a sentence and an exit status."
 
@@ -531,6 +549,19 @@ def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] =
     if show:
         webbrowser.open(index.as_uri())
     tell_lost(lost)
+
+# %% ../nbs/53_cli.ipynb #caa2e9eb
+@told
+def publish(
+    name: Annotated[str, typer.Argument(help="comparison, or benchmark")],
+    overwrite: Annotated[bool, typer.Option(help="replace tables that say otherwise")] = False,
+) -> None:
+    "Copy a comparison's tables from the runs folder to reports/NAME, to be committed."
+    from asm_mapping.report import publish_tables
+
+    for path in publish_tables(name, overwrite):
+        say(f"wrote {path}")
+    say(f"next: git add {project_root() / 'reports' / name}")
 
 # %% ../nbs/53_cli.ipynb #abdaf4e6
 @told

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['IMAGE', 'STARTS', 'LARGEST_IMAGE', 'TAGS', 'LINK', 'MARKS', 'OPTION', 'SAFE', 'Made', 'TEMPLATE', 'STYLE',
-           'GET_QUARTO', 'Page', 'is_executed', 'notebook_paths', 'shown_heading', 'written_heading', 'page_title',
-           'find_pages', 'read_notebook', 'image_address', 'own_image', 'may_stay', 'clean_html', 'shown_html',
-           'Plainly', 'from_markdown', 'text_cells', 'guarded', 'read_options', 'is_noise', 'shown_code',
+           'GET_QUARTO', 'KEPT', 'Page', 'is_executed', 'notebook_paths', 'shown_heading', 'written_heading',
+           'page_title', 'find_pages', 'read_notebook', 'image_address', 'own_image', 'may_stay', 'clean_html',
+           'shown_html', 'Plainly', 'from_markdown', 'text_cells', 'guarded', 'read_options', 'is_noise', 'shown_code',
            'shown_output', 'page_notebook', 'write_pages', 'apply_options', 'page_html', 'html_body', 'fetches',
-           'html_page', 'page_links', 'render_html', 'write_index', 'run_quarto', 'render_report']
+           'html_page', 'page_links', 'render_html', 'write_index', 'run_quarto', 'render_report', 'publish_tables']
 
 # %% ../nbs/52_report.ipynb #2344ba5e
 import base64
@@ -595,3 +595,30 @@ def render_report(
             rendered, refused = render_html(made, partial)
             write_index(rendered, partial)
     return site / "index.html", lost + left_out + refused
+
+# %% ../nbs/52_report.ipynb #04d83757
+KEPT = ("tables/*.csv", "tables/*.png", "tune/*/*.csv", "tune/*/best.toml")  # in runs/NAME
+
+
+def publish_tables(
+    name: str,  # of a comparison, or `benchmark`
+    overwrite: bool = False,  # replace what says something else
+) -> list[Path]:  # the files in reports/NAME
+    "Copy the tables of a comparison to reports/; what there is none of is a UserError."
+    root, target = runs_root() / name, project_root() / "reports" / name
+    if Path(name).name != name or name.startswith(("_", ".")):
+        raise UserError(f"{name!r} is no comparison's name; asm-mapping runs lists them")
+    found = sorted(path for pattern in KEPT for path in root.glob(pattern))
+    if not found:
+        raise UserError(f"no tables in {root}: run `asm-mapping compare` or `benchmark` first")
+    places = {path: target / path.relative_to(root) for path in found}
+    places = {
+        p: target / to.name if p.parts[-2] == "tables" else to for p, to in places.items()
+    }
+    for path, to in places.items():
+        if not overwrite and to.exists() and to.read_bytes() != path.read_bytes():
+            raise UserError(f"{to} is there and says otherwise: --overwrite replaces it")
+    for path, to in places.items():
+        with whole_file(to) as partial:
+            shutil.copyfile(path, partial)
+    return [*places.values()]

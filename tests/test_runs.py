@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
 from helpers import SMALL, CommandLine, Process, finish, wait_for
+
+from asm_mapping import __version__
 
 ROUNDS = 8
 LONG = f"-p steps {3 * ROUNDS} -p rounds {ROUNDS} -p batch_size 4 -p chip_px 32".split()
@@ -37,6 +40,28 @@ def test_help_names_the_commands(cli: CommandLine):
     told = cli("--help").out
     for command in ("demo", "check", "explore", "run", "compare", "evaluate", "report", "runs"):
         assert command in told
+
+
+def test_version_and_short_help(cli: CommandLine):
+    assert cli.quickly("--version", status=0) == f"asm-mapping {__version__}\n"
+    assert "Usage" in cli.quickly("-h", status=0)
+    for command in cli.quickly("--help", status=0).split("Commands")[1].splitlines():
+        if found := re.match(r"\W+([a-z]+)  ", command):
+            assert "Usage" in cli.quickly(found[1], "-h", status=0)
+
+
+def test_tables_are_published_where_they_are_committed(cli: CommandLine):
+    tables = cli.runs / "published/tables"
+    tables.mkdir(parents=True)
+    (tables / "scores.csv").write_text("f1\n0.5\n")
+    told = cli.quickly("publish", "published", status=0)
+    copied = cli.root / "reports/published/scores.csv"
+    assert str(copied) in told and copied.read_text() == "f1\n0.5\n"
+    copied.write_text("f1\n0.6\n")
+    assert "--overwrite" in cli.quickly("publish", "published", status=1)
+    cli.quickly("publish", "published", "--overwrite", status=0)
+    assert copied.read_text() == "f1\n0.5\n"
+    assert "no tables" in cli.quickly("publish", "nothing", status=1)
 
 
 @pytest.mark.parametrize(
