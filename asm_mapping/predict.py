@@ -212,7 +212,8 @@ def make_map_settings(**given: Any) -> MapSettings:
         raise UserError(f"{settings.out}: a map is a GeoTIFF; let its name end in .tif")
     if settings.overlap > settings.px // 2:
         raise UserError(
-            f"overlap {settings.overlap}: at most half of the window's {settings.px}"
+            f"--px {settings.px}: neighbouring windows share {settings.overlap} pixels, "
+            f"so give {2 * settings.overlap} or more"
         )
     if not settings.optical and not settings.sar:
         raise UserError("give a scene: --optical FILE, --sar FILE or both")

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PRESETS', 'CROP_PX', 'IDENTITY', 'BACKGROUND', 'ELSEWHERE', 'RECORDED', 'WhatSettings', 'NetworkSettings',
            'RunSettings', 'loss_of', 'make_settings', 'plan_steps', 'read_settings', 'Run', 'comparison_splits',
-           'set_threads', 'open_run', 'sole_writer', 'begin_on', 'check_roles', 'check_fold', 'check_crop',
-           'check_positives', 'describe_run', 'make_architecture', 'architecture_of', 'stream_folders',
+           'set_threads', 'open_run', 'sole_writer', 'begin_on', 'why_spoiled', 'check_roles', 'check_fold',
+           'check_crop', 'check_positives', 'describe_run', 'make_architecture', 'architecture_of', 'stream_folders',
            'check_same_contest', 'make_network', 'channels_last', 'Segmentation', 'log_scores', 'share_statistics',
            'make_optimisation', 'make_optimiser', 'make_schedule', 'History', 'history_row', 'make_batches',
            'make_trainer', 'tensorboard_logger', 'make_strategy', 'Fitted', 'train', 'train_in_ranks', 'own_ranks',
@@ -21,6 +21,7 @@ import importlib.metadata
 import logging
 import math
 import os
+import pickle
 import platform
 import re
 import shutil
@@ -404,15 +405,25 @@ def begin_on(folder: Path, store: Store, settings: RunSettings) -> None:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     write_json(path, now)
     for checkpoint in sorted(folder.glob("checkpoints/*.ckpt")):
-        try:
-            with zipfile.ZipFile(checkpoint) as archive:
-                spoiled = archive.testzip()
-        except (OSError, RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
-            spoiled = error
-        if spoiled:
+        if why := why_spoiled(checkpoint):
             raise UserError(
-                f"{checkpoint} is damaged ({spoiled}): delete {folder} to start the run afresh"
+                f"{checkpoint} is damaged or not ours ({why}): delete {checkpoint.parent} "
+                "to start the run afresh"
             )
+
+
+def why_spoiled(checkpoint: Path) -> str:  # "" for a whole one
+    "Say what keeps a checkpoint from being read; code in it is never run."
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            if broken := archive.testzip():
+                return f"{broken} in it is broken"
+        kept = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+    except pickle.UnpicklingError:
+        return "it holds more than numbers and text"
+    except (OSError, RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
+        return str(error).partition("\n")[0]
+    return "" if isinstance(kept, dict) and "state_dict" in kept else "it holds no weights"
 
 # %% ../nbs/24_training.ipynb #35cb5c62
 def check_roles(manifest: Manifest, modality: str) -> None:
