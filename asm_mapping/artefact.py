@@ -247,12 +247,12 @@ def load_artefact(
     folder: Path,  # as save_artefact wrote it
 ) -> tuple[nn.Module, Card]:  # the network in evaluation, its card
     "Rebuild a network from its folder: every tensor or a UserError."
-    check_intact(folder)
     path, card = Path(folder) / "weights.safetensors", load_card(folder)
     if not path.exists():
         raise UserError(f"{path} does not exist: the model is not whole, train it again")
     try:
         check_size(path, architecture_of(card))
+        check_intact(folder)
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}): copy it again") from None
