@@ -855,6 +855,8 @@ def quantise(
 ) -> dict:  # as written to model/int8/card.json
     "Make an 8-bit copy of a run's network and measure what it costs."
     reason = why_not(Path(run) / "model", "openvino")
+    if not reason and importlib.util.find_spec("nncf") is None:
+        reason = "nncf not installed: pip install -e .[openvino]"
     if reason:
         raise UserError(f"quantise: {reason}")
     finished = open_finished(run)
