@@ -559,9 +559,10 @@ def publish(
     "Copy a comparison's tables from the runs folder to reports/NAME, to be committed."
     from asm_mapping.report import publish_tables
 
-    for path in publish_tables(name, overwrite):
+    written = publish_tables(name, overwrite)
+    for path in written:
         say(f"wrote {path}")
-    say(f"next: git add {project_root() / 'reports' / name}")
+    say(f"next: git add {written[0].parent}")
 
 # %% ../nbs/53_cli.ipynb #abdaf4e6
 @told

@@ -1142,6 +1142,7 @@ def finished_folds(
         alike = {key: value for key, value in theirs.items() if key not in ELSEWHERE} == same
         alike &= (begun["data"], begun.get("pretrained", files)) == (data, files)
         if alike and not folder.name.endswith("_partial"):
+            check_intact(folder)
             found[theirs["seed"], theirs["fold"]] = folder
     return found
 
