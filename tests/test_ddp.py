@@ -95,7 +95,7 @@ def test_a_dead_rank_ends_the_run_which_goes_on_as_a_slurm_job_to_the_same_weigh
 def test_a_signal_leaves_no_process(cli: CommandLine, dataset: Path, everyone: bool):
     endless = f"{SMALL} -p steps 3000 -p rounds 1000".split()
     words = ("run", dataset, "--modality", "late_fusion", *endless, *TWO)
-    process, _ = begin(cli, "stopped", *words)
+    process, _ = begin(cli, f"stopped-{everyone}", *words)
     how = signal.SIGTERM if everyone else signal.SIGINT  # SLURM's to all, a terminal's
     for number in processes_of(cli.mark) if everyone else [process.pid]:
         os.kill(number, how)
