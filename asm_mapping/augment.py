@@ -24,8 +24,7 @@ class Augmentation(BaseModel):
     flips: bool = True  # the eight flips and turns of a square
     scale: tuple[float, float] = (0.8, 1.25)  # zoom; above 1 things look larger
     optical_gain: float = Field(0.1, ge=0, lt=1)  # per band, times 1 -+ this
-    # per band, plus -+ this reflectance; digital numbers: parts of the band's deviation
-    optical_offset: float = Field(0.02, ge=0)
+    optical_offset: float = Field(0.1, ge=0)  # per band, plus -+ this many of its deviations
     looks: float = Field(8.0, ge=0)  # shape of the gamma noise on SAR power; 0: no noise
     sar_gain_db: float = Field(1.0, ge=0)  # per chip, decibels added, -+
     sensor_dropout: float = Field(0.0, ge=0, le=1)  # share of chips that lose one sensor

@@ -30,7 +30,6 @@ from .config import UserError
 from asm_mapping.sensors import (
     DECIBEL,
     LINEAR,
-    REFLECTANCE,
     Sensor,
     channel_ranges,
     db_to_linear,
@@ -152,7 +151,7 @@ def disturb_(
     draws: Sequence[Draw],  # one a chip
     role: str,
     sensor: Sensor,
-    std: Sequence[float],  # the channels' deviations, for digital numbers
+    std: Sequence[float],  # the channels' deviations, which offsets are told in
 ) -> Tensor:
     "Apply gain and offset, or noise and a level in decibels."
     if sensor.unit in DECIBEL + LINEAR:
@@ -163,8 +162,7 @@ def disturb_(
         return values
     gain = torch.from_numpy(np.stack([draw.gain[role] for draw in draws]))
     offset = torch.from_numpy(np.stack([draw.offset[role] for draw in draws]))
-    if sensor.unit not in REFLECTANCE:
-        offset = offset * torch.tensor(std[: len(sensor.bands)])
+    offset *= torch.tensor(std[: len(sensor.bands)])
     return values.mul_(gain[..., None, None]).add_(offset[..., None, None])
 
 # %% ../nbs/16_dataset.ipynb #fba33557

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENCODER', 'look', 'to_reference', 'SingleSensor', 'EarlyFusion', 'level_shares', 'encode_seen', 'spread',
            'memory_format', 'blank_levels', 'Merge', 'absent', 'LateFusion', 'DecisionFusion', 'fit_decision',
-           'SensorTwice', 'build_model', 'build_late_fusion_from_streams', 'flop_per_pixel']
+           'SensorTwice', 'build_model', 'build_late_fusion_from_streams', 'black_batch', 'flop_per_pixel']
 
 # %% ../nbs/21_fusion.ipynb #78c7b879
 from collections.abc import Mapping
@@ -386,17 +386,28 @@ def build_late_fusion_from_streams(
     return loaded
 
 # %% ../nbs/21_fusion.ipynb #82aecd5c
+def black_batch(
+    architecture: Architecture,
+    images: int,
+    px: int,  # side on the reference grid
+) -> dict[str, Tensor]:  # as the loaders make it, all pixels valid
+    "Make a batch of black images, to measure a network with."
+    batch = {}
+    for role in architecture.roles:
+        side = px if role == "optical" else -(-px // architecture.ratio)
+        batch[role] = torch.zeros(images, architecture.channels(role), side, side)
+        batch[f"{role}_valid"] = torch.ones(images, side, side, dtype=torch.bool)
+    return batch
+
+
 def flop_per_pixel(
     model: nn.Module,
     architecture: Architecture,
     px: int = 256,  # side of the image that is counted
 ) -> float:  # floating point operations (2 per multiply-add) per reference pixel
     "Count the arithmetic of one forward pass per pixel of the reference grid."
-    batch, device = {}, next(model.parameters()).device
-    for role in architecture.roles:
-        side = px if role == "optical" else -(-px // architecture.ratio)
-        batch[role] = torch.zeros(1, architecture.channels(role), side, side, device=device)
-        batch[f"{role}_valid"] = torch.ones(1, side, side, dtype=torch.bool, device=device)
+    device = next(model.parameters()).device
+    batch = {key: x.to(device) for key, x in black_batch(architecture, 1, px).items()}
     was_training = model.training
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval()(batch)

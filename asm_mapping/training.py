@@ -6,15 +6,15 @@
 __all__ = ['PRESETS', 'CROP_PX', 'IDENTITY', 'BACKGROUND', 'ELSEWHERE', 'RECORDED', 'WhatSettings', 'NetworkSettings',
            'RunSettings', 'loss_of', 'make_settings', 'plan_steps', 'read_settings', 'Run', 'comparison_splits',
            'set_threads', 'open_run', 'sole_writer', 'begin_on', 'why_spoiled', 'check_roles', 'check_fold',
-           'check_crop', 'check_positives', 'describe_run', 'make_architecture', 'architecture_of', 'stream_folders',
-           'check_same_contest', 'make_network', 'channels_last', 'Segmentation', 'log_scores', 'share_statistics',
-           'make_optimisation', 'make_optimiser', 'make_schedule', 'History', 'history_row', 'make_batches',
-           'make_trainer', 'tensorboard_logger', 'make_strategy', 'Fitted', 'train', 'train_in_ranks', 'own_ranks',
-           'rank_command', 'train_as_rank', 'join_run', 'fit', 'PartScores', 'any_valid', 'predict_chips',
-           'score_chips', 'read_predictions', 'sample_pixels', 'sibling', 'fit_decision_run', 'finished_folds',
-           'complete_seeds', 'out_of_fold', 'Scored', 'score_run', 'metrics_of', 'card_of', 'cross_validated',
-           'versions', 'machine', 'commit', 'finish_run', 'BandView', 'card_manifest', 'seen_before', 'evaluate_run',
-           'read_seen']
+           'check_positives', 'crop_px', 'check_crop', 'describe_run', 'make_architecture', 'architecture_of',
+           'stream_folders', 'check_same_contest', 'make_network', 'channels_last', 'Segmentation', 'log_scores',
+           'share_statistics', 'make_optimisation', 'make_optimiser', 'make_schedule', 'History', 'history_row',
+           'make_batches', 'checkpoints', 'make_trainer', 'tensorboard_logger', 'make_strategy', 'Fitted', 'train',
+           'train_in_ranks', 'own_ranks', 'rank_command', 'train_as_rank', 'join_run', 'fit', 'PartScores', 'any_valid',
+           'predict_chips', 'score_chips', 'read_predictions', 'sample_pixels', 'sibling', 'fit_decision_run',
+           'finished_folds', 'complete_seeds', 'out_of_fold', 'Scored', 'score_run', 'metrics_of', 'card_of',
+           'cross_validated', 'versions', 'machine', 'commit', 'finish_run', 'BandView', 'card_manifest', 'seen_before',
+           'evaluate_run', 'read_seen']
 
 # %% ../nbs/24_training.ipynb #bef60fdf
 import importlib.metadata
@@ -127,7 +127,7 @@ PRESETS = {  # name: (optimiser steps, validation rounds)
     "standard": (500, 5),
     "full": (4000, 20),
 }
-CROP_PX = 128  # side of a training crop where nobody says otherwise
+CROP_PX = 224  # side of a training crop where nobody says otherwise
 
 # %% ../nbs/24_training.ipynb #ec41a6fd
 class WhatSettings(BaseModel):
@@ -144,7 +144,7 @@ class WhatSettings(BaseModel):
     preset: Literal["quick", "standard", "full"] = "standard"
     steps: int = Field(0, ge=0, le=10**7)  # optimiser steps; 0: the preset's
     rounds: int = Field(0, ge=0, le=10**7)  # validations on the way; 0: the preset's
-    chip_px: int = Field(0, ge=0, le=4096)  # side of a training crop; 0: CROP_PX
+    chip_px: int = Field(0, ge=0, le=4096)  # side of a training crop; 0: see `crop_px`
     batch_size: int = Field(8, ge=1, le=1024)  # crops of a batch, over all processes
     accumulate: int = Field(1, ge=1, le=1024)  # batches an optimiser step
 
@@ -207,7 +207,8 @@ class RunSettings(NetworkSettings):
     learning_rate: float = Field(1e-3, gt=0, le=10)
     weight_decay: float = Field(1e-2, ge=0, le=10)
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
-    augmentation: float = Field(1.0, ge=0, le=5)  # strength; 0: none
+    augmentation: float = Field(0.0, ge=0, le=5)  # of scale, gain, noise; 0: flips and turns
+    kept: Literal["last", "best"] = "last"  # weights: of the last step, or the best validation
     early_stopping: int = Field(0, ge=0)  # validations without gain before stopping; 0: off
     accelerator: str = "cpu"  # passed to Lightning, as the next four
     devices: int = Field(1, ge=1, le=1024)  # processes on a machine
@@ -362,7 +363,7 @@ def open_run(
     check_roles(manifest, settings.modality)
     check_fold(settings, manifest)
     store = prepare(manifest, progress=False)
-    check_crop(settings, store.ratio)
+    check_crop(settings, store)
     name = settings.name or manifest.name
     if folder is None:
         folder = runs_root() / "_scratch" / f"{name}-{settings.arm}-{settings.fold}"
@@ -447,19 +448,6 @@ def check_fold(settings: RunSettings, manifest: Manifest) -> int:  # folds of th
     return folds
 
 
-def check_crop(settings: RunSettings, ratio: int) -> None:
-    "Refuse crops that miss the radar's grid, or leave one value a channel to normalise."
-    px, step = settings.chip_px or CROP_PX, ratio if settings.modality == "sar" else 1
-    if px % ratio:
-        raise UserError(f"chip_px {px}: radar pixels are {ratio} wide; give a multiple of it")
-    deepest = math.ceil(px / step / 2**DEPTH)  # pixels along a side of the coarsest level
-    if settings.batch_size // settings.ranks * deepest**2 < 2:
-        raise UserError(
-            f"batch_size {settings.batch_size} with chip_px {px} leaves one value a channel at "
-            "the coarsest level, which batch normalisation cannot use: raise one of them"
-        )
-
-
 def check_positives(run: Run) -> None:
     "Refuse a run whose training or validation part has no positive pixel to learn from."
     for part in ("train", "validation"):
@@ -469,6 +457,26 @@ def check_positives(run: Run) -> None:
                 f"fold {run.settings.fold}: the {part} part ({len(chosen)} chips) has no "
                 f"positive pixel; use fewer folds, or bring more labelled groups"
             )
+
+# %% ../nbs/24_training.ipynb #1590fa74
+def crop_px(settings: RunSettings, store: Store) -> int:
+    "Say how large training crops are: as asked, else CROP_PX or, if smaller, most chips."
+    longer = store.chips[["height", "width"]].max(axis=1).median()
+    return settings.chip_px or min(CROP_PX, math.ceil(longer / 32) * 32)
+
+
+def check_crop(settings: RunSettings, store: Store) -> None:
+    "Refuse crops that miss the radar's grid, or leave one value a channel to normalise."
+    px, ratio = crop_px(settings, store), store.ratio
+    step = ratio if settings.modality == "sar" else 1
+    if px % ratio:
+        raise UserError(f"chip_px {px}: radar pixels are {ratio} wide; give a multiple of it")
+    deepest = math.ceil(px / step / 2**DEPTH)  # pixels along a side of the coarsest level
+    if settings.batch_size // settings.ranks * deepest**2 < 2:
+        raise UserError(
+            f"batch_size {settings.batch_size} with chip_px {px} leaves one value a channel at "
+            "the coarsest level, which batch normalisation cannot use: raise one of them"
+        )
 
 # %% ../nbs/24_training.ipynb #615f4079
 def describe_run(run: Run) -> pd.DataFrame:  # one row a part
@@ -736,8 +744,6 @@ def make_batches(
     "Make the training crops and the whole validation chips of a run, or a process's share."
     settings, (rank, ranks) = run.settings, share
     strength = Augmentation().scaled(settings.augmentation)
-    if not settings.augmentation:
-        strength = Augmentation.none()
     dropout = settings.sensor_dropout if settings.modality == "late_fusion" else 0.0
     _, steps = plan_steps(settings)
     training = TrainingBatches(
@@ -746,7 +752,7 @@ def make_batches(
         statistics,
         augmentation=strength.model_copy(update={"sensor_dropout": dropout}),
         batch_size=settings.batch_size,
-        chip_px=settings.chip_px or CROP_PX,
+        chip_px=crop_px(settings, run.store),
         seed=settings.seed,
         steps_per_epoch=steps * settings.accumulate,
         roles=run.roles,
@@ -757,6 +763,16 @@ def make_batches(
     return training, whole
 
 # %% ../nbs/24_training.ipynb #819157cd
+def checkpoints(settings: RunSettings, folder: Path) -> list[Callback]:
+    "Keep the state of the last round, and its weights apart where the best are asked for."
+    ways = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(
+        filename="best", monitor="validation_ap", mode="max", save_weights_only=True, **ways
+    )
+    last = ModelCheckpoint(filename="last", **ways)  # behind the other, whose state it holds
+    return [best, last] if settings.kept == "best" else [last]
+
+
 def make_trainer(
     run: Run, history: History, watched: Sequence[Callback] = ()
 ) -> lightning.Trainer:
@@ -766,16 +782,8 @@ def make_trainer(
     callbacks = [
         *watched,
         history,
-        ModelCheckpoint(
-            dirpath=folder / "checkpoints", filename="best",
-            monitor="validation_ap", mode="max", save_weights_only=True,
-            save_on_train_epoch_end=True, enable_version_counter=False,
-        ),
-        ModelCheckpoint(  # behind the other, whose state it holds
-            dirpath=folder / "checkpoints", filename="last",
-            save_on_train_epoch_end=True, enable_version_counter=False,
-        ),
-    ]  # fmt: skip
+        *checkpoints(settings, folder / "checkpoints"),
+    ]
     if settings.early_stopping:
         callbacks.append(
             EarlyStopping("validation_ap", mode="max", patience=settings.early_stopping)
@@ -830,7 +838,7 @@ def make_strategy(settings: RunSettings) -> Any:
 class Fitted:
     "A trained network with what scoring it needs."
 
-    network: nn.Module  # the best checkpoint's weights, in evaluation mode
+    network: nn.Module  # with the weights kept, in evaluation mode
     statistics: dict  # role: channels, mean, std of the training part
     loaded: dict  # what the weights started from
     seconds: float  # of training, over all sittings
@@ -846,7 +854,7 @@ def train(
     profiler: Profiler | None = None,
     watched: Sequence[Callback] = (),  # further Lightning callbacks
 ) -> None:
-    "Train a run's network, or go on from its last checkpoint, to best.ckpt and history.csv."
+    "Train a run's network, or go on from its last checkpoint, to its end."
     training, validation = make_batches(run, statistics, share)
     rounds, steps = plan_steps(run.settings)
     history = History(run.folder, rounds * steps)
@@ -932,7 +940,7 @@ def fit(
     run: Run,
     watched: Sequence[Callback] = (),  # Lightning callbacks of whoever asks, as a pruner's
 ) -> Fitted:
-    "Train a run, or go on with one that was interrupted, and return its best network."
+    "Train a run, or go on with one that was interrupted, and return the network kept."
     if run.settings.modality == "decision_fusion":
         return fit_decision_run(run)
     statistics = measure_statistics(run.store, run.numbers("train"))
@@ -942,10 +950,10 @@ def fit(
         train_in_ranks(run, statistics)
     else:
         train(run, network, statistics, watched=watched)
-    path = run.folder / "checkpoints" / "best.ckpt"
-    best = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
+    path = run.folder / "checkpoints" / f"{run.settings.kept}.ckpt"
+    kept = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
     network.load_state_dict(
-        {k.removeprefix("network."): v for k, v in best.items()}, strict=True
+        {k.removeprefix("network."): v for k, v in kept.items()}, strict=True
     )
     told = pd.read_csv(run.folder / "history.csv").iloc[-1]
     crops = told["step"] * run.settings.batch_size * run.settings.accumulate

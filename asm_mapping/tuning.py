@@ -8,7 +8,7 @@ __all__ = ['SPACE', 'LOCKED_S', 'FREE', 'MACHINE', 'STARTUP', 'ENDED', 'TRIES', 
            'Search', 'make_search', 'check_encoders', 'masked', 'without_secrets', 'read_address', 'database',
            'whole_address', 'open_storage', 'identity', 'Queue', 'open_queue', 'make_sampler', 'make_pruner',
            'slots_of', 'fill', 'count_ended', 'one_at_a_time', 'claim', 'is_twin', 'beating', 'attempt', 'check_errors',
-           'work', 'open_search', 'open_inner', 'best_round', 'train_trial', 'own_scratch', 'worker_folder',
+           'work', 'open_search', 'open_inner', 'kept_score', 'train_trial', 'own_scratch', 'worker_folder',
            'clear_scratch', 'main', 'start_worker', 'last_words', 'tell_study', 'patiently', 'tend', 'run_search',
            'Candidate', 'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left', 'run_inner',
            'read_inner', 'scores_by_fold', 'choose', 'changes', 'write_best', 'trial_table', 'importances', 'front',
@@ -645,15 +645,16 @@ def open_inner(search: Search, run: Run, number: int) -> Run:
     return replace(run, parts=run.parts.assign(part=parts))
 
 # %% ../nbs/25_tuning.ipynb #bafbbd6a
-def best_round(run: Run) -> float:
-    "Read the best validation average precision that a run wrote."
-    return float(pd.read_csv(run.folder / "history.csv")["validation_ap"].max())
+def kept_score(run: Run) -> float:
+    "Read the validation average precision of the weights that a run kept."
+    scores = pd.read_csv(run.folder / "history.csv")["validation_ap"]
+    return float(scores.max() if run.settings.kept == "best" else scores.iloc[-1])
 
 
 def train_trial(trial: Trial, run: Run, search: Search) -> float | tuple[float, float]:
     "Train what a trial chooses in a scratch folder; give its score, and its FLOP if sought."
     settings = suggest(trial, search.space, run.settings)
-    check_crop(settings, run.store.ratio)
+    check_crop(settings, run.store)
     mine = replace(run, settings=settings, folder=run.folder / f"trial-{trial.number}")
     shape = architecture_of(mine)
     network = build_model(shape)
@@ -663,7 +664,7 @@ def train_trial(trial: Trial, run: Run, search: Search) -> float | tuple[float, 
     watched = [PyTorchLightningPruningCallback(trial, "validation_ap")]
     try:
         fit(mine, watched if search.goals == "score" else [])
-        score = best_round(mine)
+        score = kept_score(mine)
     finally:
         trial.set_user_attr("minutes", (time.perf_counter() - started) / 60)
         shutil.rmtree(mine.folder, ignore_errors=True)
@@ -863,7 +864,7 @@ def score_inner(search: Search, run: Run, candidate: Candidate, number: int) -> 
         fitted.network, run.store, mine.numbers("test"), fitted.statistics
     ).counts
     found = {"candidate": candidate.label, "inner_fold": number, "data": run.store.key}
-    found |= {"average_precision": counts.average_precision(), "validation": best_round(mine)}
+    found |= {"average_precision": counts.average_precision(), "validation": kept_score(mine)}
     found |= {"minutes": fitted.seconds / 60, "chips": len(mine.numbers("test"))}
     write_json(inner_file(search, candidate, number, run.store.key), found)
     shutil.rmtree(folder, ignore_errors=True)
