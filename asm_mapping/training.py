@@ -762,7 +762,7 @@ def make_batches(
     whole = WholeChips(run.store, chips, statistics, batch_size=8, roles=run.roles)
     return training, whole
 
-# %% ../nbs/24_training.ipynb #819157cd
+# %% ../nbs/24_training.ipynb #ec93d495
 def checkpoints(settings: RunSettings, folder: Path) -> list[Callback]:
     "Keep the state of the last round, and its weights apart where the best are asked for."
     ways = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -772,7 +772,7 @@ def checkpoints(settings: RunSettings, folder: Path) -> list[Callback]:
     last = ModelCheckpoint(filename="last", **ways)  # behind the other, whose state it holds
     return [best, last] if settings.kept == "best" else [last]
 
-
+# %% ../nbs/24_training.ipynb #819157cd
 def make_trainer(
     run: Run, history: History, watched: Sequence[Callback] = ()
 ) -> lightning.Trainer:
