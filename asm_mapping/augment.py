@@ -6,6 +6,7 @@
 __all__ = ['Augmentation', 'Draw', 'draw_chip', 'View', 'crop_view', 'nearest', 'bilinear', 'speckle_db']
 
 # %% ../nbs/15_augment.ipynb #83eaa9dd
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +24,8 @@ class Augmentation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     flips: bool = True  # the eight flips and turns of a square
     scale: tuple[float, float] = (0.8, 1.25)  # zoom; above 1 things look larger
-    optical_gain: float = Field(0.1, ge=0, lt=1)  # per band, times 1 -+ this
-    optical_offset: float = Field(0.1, ge=0)  # per band, plus -+ this many of its deviations
+    optical_gain: float = Field(0.1, ge=0, lt=1)  # all bands of a chip times 1 -+ this
+    optical_offset: float = Field(0.1, ge=0)  # plus -+ this many of a band's deviations
     looks: float = Field(8.0, ge=0)  # shape of the gamma noise on SAR power; 0: no noise
     sar_gain_db: float = Field(1.0, ge=0)  # per chip, decibels added, -+
     sensor_dropout: float = Field(0.0, ge=0, le=1)  # share of chips that lose one sensor
@@ -63,8 +64,8 @@ class Draw:
     zoom: float  # above 1 things look larger
     place: tuple[float, float]  # row and column of the crop in its free range, 0 to 1
     lost: str  # "optical" or "sar" where that sensor drops out, else ""
-    gain: dict[str, np.ndarray]  # role: one factor a band
-    offset: dict[str, np.ndarray]  # role: one addend a band, see `optical_offset`
+    gain: dict[str, float]  # role: factor
+    offset: dict[str, float]  # role: addend in deviations of each band
     gain_db: float  # added to SAR decibels
     looks: float  # shape of the SAR noise, 0: none
     key: tuple[int, int, int]  # seed, pass, chip number
@@ -73,7 +74,7 @@ class Draw:
 def draw_chip(
     augmentation: Augmentation,  # how far
     key: tuple[int, int, int],  # seed, pass, chip number
-    bands: dict[str, int],  # role: number of bands
+    roles: Sequence[str],  # sensors of the dataset
 ) -> Draw:
     "Draw what a chip gets; the same key gives the same draw."
     generator = np.random.default_rng((1, *key))
@@ -81,14 +82,14 @@ def draw_chip(
     zoom, row, column, drop = generator.random(4)
     low, high = np.log(augmentation.scale)
     gain_db = augmentation.sar_gain_db * generator.uniform(-1, 1)
-    jitter = {role: generator.uniform(-1, 1, (2, n)).astype("f4") for role, n in bands.items()}
+    jitter = {role: generator.uniform(-1, 1, 2) for role in roles}
     return Draw(
         turn=turn * augmentation.flips,
         zoom=float(np.exp(low + (high - low) * zoom)),
         place=(row, column),
         lost=lost if drop < augmentation.sensor_dropout else "",
-        gain={role: 1 + augmentation.optical_gain * u[0] for role, u in jitter.items()},
-        offset={role: augmentation.optical_offset * u[1] for role, u in jitter.items()},
+        gain={role: 1 + augmentation.optical_gain * float(u[0]) for role, u in jitter.items()},
+        offset={role: augmentation.optical_offset * float(u[1]) for role, u in jitter.items()},
         gain_db=float(gain_db),
         looks=augmentation.looks,
         key=key,

@@ -160,9 +160,9 @@ def disturb_(
                 item.add_(speckle_db(draw, tuple(item.shape)))
             item.add_(draw.gain_db)
         return values
-    gain = torch.from_numpy(np.stack([draw.gain[role] for draw in draws]))
-    offset = torch.from_numpy(np.stack([draw.offset[role] for draw in draws]))
-    offset *= torch.tensor(std[: len(sensor.bands)])
+    gain = torch.tensor([draw.gain[role] for draw in draws])[:, None]
+    offset = torch.tensor([draw.offset[role] for draw in draws])[:, None]
+    offset = offset * torch.tensor(std[: len(sensor.bands)])
     return values.mul_(gain[..., None, None]).add_(offset[..., None, None])
 
 # %% ../nbs/16_dataset.ipynb #fba33557
@@ -267,7 +267,7 @@ class TrainingBatches(IterableDataset):
         self.numbers = np.asarray(numbers)
         self.augmentation, self.batch_size, self.seed = augmentation, batch_size, seed
         self.chip_px, self.steps_per_epoch, self.current_epoch = chip_px, steps_per_epoch, 0
-        self.bands = {role: len(store.manifest.role(role).sensor.bands) for role in store.roles}
+        self.roles = store.roles  # draws do not depend on which are read
         rank, ranks = share
         self.mine = range(batch_size * rank // ranks, batch_size * (rank + 1) // ranks)
         fixed = {"statistics": statistics, "roles": roles, "chip_px": chip_px}
@@ -289,7 +289,7 @@ class TrainingBatches(IterableDataset):
         "Load the batch at this place of the stream."
         places = [step * self.batch_size + place for place in self.mine]
         chips = [stream_chip(place, self.numbers, self.seed) for place in places]
-        draws = [draw_chip(self.augmentation, (self.seed, *pair), self.bands) for pair in chips]
+        draws = [draw_chip(self.augmentation, (self.seed, *pair), self.roles) for pair in chips]
         return self.load([chip for _, chip in chips], draws=draws)
 
 # %% ../nbs/16_dataset.ipynb #8701f9d9

@@ -207,7 +207,7 @@ class RunSettings(NetworkSettings):
     learning_rate: float = Field(1e-3, gt=0, le=10)
     weight_decay: float = Field(1e-2, ge=0, le=10)
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
-    augmentation: float = Field(0.0, ge=0, le=5)  # of scale, gain, noise; 0: flips and turns
+    augmentation: float = Field(1.0, ge=0, le=5)  # of scale, gain, noise; 0: flips and turns
     kept: Literal["last", "best"] = "last"  # weights: of the last step, or the best validation
     early_stopping: int = Field(0, ge=0)  # validations without gain before stopping; 0: off
     accelerator: str = "cpu"  # passed to Lightning, as the next four
