@@ -57,9 +57,8 @@ from asm_mapping.config import (
 )
 from .demo import write_demo_scene
 from .encoders import weight_hashes, whole_paths
-from .fusion import build_model, flop_per_pixel
-from .outputs import Claim, claim
 from .fusion import black_batch, build_model
+from .outputs import Claim, claim
 from .predict import make_map_settings, predict
 from asm_mapping.processes import (
     LONGER,
