@@ -45,7 +45,7 @@ from asm_mapping.config import (
     whole_folder,
     write_json,
 )
-from .encoders import differences
+from .encoders import check_encoder, differences, first_line
 from .fusion import build_model
 from .sensors import check_derived, sensor_from
 from .unet import DEPTH, Architecture
@@ -205,14 +205,20 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def encoder_values(name: str) -> int:
-    "Count an encoder's parameters without making them; 0 where it is told by tensors itself."
-    if name.startswith("mit_"):  # 82 million at the most
-        return 0
-    with torch.device("meta"):
-        encoder = smp.encoders.get_encoder(name, 3, DEPTH, None)
+    "Count an encoder's parameters without making them; 0 where it cannot be built so."
+    check_encoder(name, "none")
+    try:
+        with torch.device("meta"):
+            encoder = smp.encoders.get_encoder(name, 3, DEPTH, None)
+    except (ValueError, RuntimeError, AssertionError, TypeError, AttributeError) as error:
+        if "meta tensor" in str(
+            error
+        ):  # Mix Transformers reckon with tensors; 82 million at most
+            return 0
+        raise UserError(f"encoder {name} serves no U-Net ({first_line(error)})") from None
     return sum(parameter.numel() for parameter in encoder.parameters())
 
-
+# %% ../nbs/23_artefact.ipynb #10985f6b
 def check_size(path: Path, architecture: Architecture) -> None:
     "Refuse weights that are much smaller than the network that their card asks for."
     shapes, widths = tensor_shapes(path), architecture.decoder_channels

@@ -73,6 +73,24 @@ def test_sites(cli: CommandLine, whole: Path, tmp_path: Path):
     assert "no.tif" in told
 
 
+def test_sites_of_specks_killed_in_the_middle(cli: CommandLine, tmp_path: Path):
+    board = np.where(np.indices((300, 500)).sum(axis=0) % 2, 10, 150).astype(np.uint8)
+    write_raster(tmp_path / "specks.tif", board[None], PIXEL_M, 300_000)
+    words = ("polygons", tmp_path / "specks.tif", "--threshold", 0.5, "--out")
+    folder = tmp_path / "killed"
+    process = cli.start(*words, folder / "sites.gpkg")
+    wait_for(lambda: any(f.stat().st_size > 5e6 for f in folder.rglob("*.gpkg")), process)
+    process.kill()
+    process.communicate()
+    assert not (folder / "sites.gpkg").exists()
+    cli(*words, folder / "sites.gpkg")
+    cli(*words, tmp_path / "whole.gpkg")
+    whole = geopandas.read_file(tmp_path / "whole.gpkg")
+    assert len(whole) == 75_000 and geopandas.read_file(folder / "sites.gpkg").equals(whole)
+    told = cli(*words, tmp_path / "none.gpkg", "--min-area-ha", 0.1).text
+    assert "75,000 below the minimum" in told
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle(
     cli: CommandLine, finished: Path, scene: Path, whole: Path, tmp_path: Path, how: int
