@@ -338,12 +338,12 @@ def label_mask(
 MOST_CELLS = 500_000
 
 
-def refuse_many(grid: Grid, chip_px: int) -> None:
-    "Refuse a scene of more cells than can be looked at."
-    many = grid.height * grid.width / chip_px**2
-    if many > MOST_CELLS:
+def refuse_many(windows: Sequence[tuple[int, int, int, int]], chip_px: int) -> None:
+    "Refuse files of more cells than can be looked at; row, column, height, width of each."
+    pixels = sum(height * width for *_, height, width in windows)
+    if pixels / chip_px**2 > MOST_CELLS:
         raise UserError(
-            f"{grid.height:,} x {grid.width:,} pixels are {many:,.0f} cells of {chip_px} x "
+            f"{pixels:,} pixels are {pixels / chip_px**2:,.0f} cells of {chip_px} x "
             f"{chip_px}, at most {MOST_CELLS:,} are looked at: take larger chips, or a part: "
             "gdal_translate -projwin WEST NORTH EAST SOUTH OLD.tif PART.tif"
         )
@@ -369,11 +369,12 @@ def lattice(
     files: Sequence[Grid],  # of the scene's files, which may leave most of it empty
 ) -> list[Cell]:  # by row and column
     "List the cells that a scene's files reach."
-    refuse_many(grid, chip_px)
+    windows = [window for f in files if (window := source_window(grid, f))]
+    refuse_many(windows, chip_px)
     turn = grid.transform  # a quarter, so that grids offset by half a pixel are all cut alike
     top, left = (int(np.floor(n + 0.25)) for n in (turn.f / turn.e, turn.c / turn.a))
     reached = set()
-    for row, column, height, width in filter(None, (source_window(grid, f) for f in files)):
+    for row, column, height, width in windows:
         first, last = (top + row, left + column), (top + row + height, left + column + width)
         sides = (
             range(a // chip_px, -(-b // chip_px)) for a, b in zip(first, last, strict=True)
