@@ -35,6 +35,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
+from .checksums import check_intact, intact, write_checksums
 from asm_mapping.config import (
     Phrase,
     UserError,
@@ -185,6 +186,7 @@ def save_artefact(
         # not save_file: its file is the owner's alone, whatever the umask says
         (partial / "weights.safetensors").write_bytes(save(tensors_of(model)))
         write_json(partial / "card.json", card.model_dump())
+        write_checksums(partial)
     return card
 
 # %% ../nbs/23_artefact.ipynb #fe8d4ac2
@@ -238,7 +240,7 @@ def check_size(path: Path, architecture: Architecture) -> None:
 # %% ../nbs/23_artefact.ipynb #5bc3ecba
 def load_card(folder: Path) -> Card:
     "Read the card of an artefact; what does not fit is a UserError."
-    path = Path(folder) / "card.json"
+    path = intact(folder, "card.json")
     try:
         return Card.model_validate(read_json(path))
     except ValidationError as error:
@@ -256,6 +258,7 @@ def load_artefact(
         raise UserError(f"{path} does not exist: the model is not whole, train it again")
     try:
         check_size(path, architecture_of(card))
+        check_intact(folder)
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}): copy it again") from None

@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .catalog import Manifest, read_manifest
+from .checksums import check_intact
 from .config import UserError, project_root, read_json, sha256_of
 from .dataset import measure_statistics
 from .losses import make_loss
@@ -431,6 +432,7 @@ def run_to_end(
         seen = watch(train_alone(settings, folder))
     if seen.error:
         raise UserError(f"the training run in {folder} failed: {seen.error}")
+    check_intact(folder)
     metrics, kept = read_json(folder / "metrics.json"), read_json(folder / "provenance.json")
     return {
         "killed": first.killed,

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'Name', 'Preset', 'Devices', 'Strategy', 'Pairs',
            'Settings', 'Report', 'Overwrite', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData',
-           'Engine', 'told', 'ended', 'told_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check',
-           'explore', 'run', 'words', 'run_and_show', 'compare_all', 'tell_failed', 'tell_comparison', 'compare',
-           'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning', 'told_scores', 'tell_evaluation',
-           'evaluate', 'report', 'runs', 'benchmark', 'predict', 'page_of', 'check_page', 'tell_map', 'polygons',
-           'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
+           'Engine', 'show_version', 'before_any', 'told', 'ended', 'told_error', 'told_by_system', 'say', 'join_pairs',
+           'parse_pairs', 'check', 'explore', 'run', 'words', 'run_and_show', 'compare_all', 'tell_failed', 'tell_lost',
+           'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning',
+           'told_scores', 'tell_evaluation', 'evaluate', 'report', 'publish', 'runs', 'benchmark', 'predict', 'page_of',
+           'check_page', 'tell_map', 'polygons', 'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -27,6 +27,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import __version__
 from asm_mapping.config import (
     KEPT_BY_MAPS,
     HeldError,
@@ -46,9 +47,26 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Map artisanal mining with radar, optical imagery and their fusion.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def show_version(asked: bool) -> None:
+    "Print the version and end."
+    if asked:
+        typer.echo(f"asm-mapping {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def before_any(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    "Take the options that go before a command."
+
+# %% ../nbs/53_cli.ipynb #bc4a4a73
 def told(function: Callable) -> Callable:
     "Turn errors that a person can mend into a sentence and an exit status."
 
@@ -282,6 +300,14 @@ def tell_failed(failed: dict[str, str]) -> None:
         raise typer.Exit(3)
 
 # %% ../nbs/53_cli.ipynb #12328cae
+def tell_lost(lost: list[str]) -> None:
+    "Name what a report leaves out; anything ends the command with status 3."
+    for why in lost:
+        say(f"left out: {why}")
+    if lost:
+        raise typer.Exit(3)
+
+
 def tell_comparison(made: Path, failed: dict[str, str]) -> None:
     "Say what a comparison wrote and what to do next; losses end with status 3."
     from asm_mapping.compare import tables_folder
@@ -320,7 +346,7 @@ def compare(
     common |= {"devices": devices, "strategy": strategy} | found | parse_pairs(p)
     tell_comparison(*compare_all(dataset, modalities, folds, seeds, jobs, common))
 
-
+# %% ../nbs/53_cli.ipynb #9fd2f2cb
 @told
 def demo(
     folds: Annotated[int, typer.Option(min=2, max=MOST_FOLDS, help="test parts")] = 2,
@@ -333,9 +359,10 @@ def demo(
 
     common = {"preset": "quick", "steps": 80} | parse_pairs(p)
     made, failed = compare_all("demo", ",".join(MODALITIES), folds, 1, jobs, common)
-    index = render_report(["demo"])
+    index, lost = render_report(["demo"])
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
     tell_comparison(made, failed)
+    tell_lost(lost)
 
 # %% ../nbs/53_cli.ipynb #21e44494
 def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any:  # Queue
@@ -517,10 +544,25 @@ def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] =
     "Render executed notebooks into a report that opens from disk."
     from asm_mapping.report import render_report
 
-    index = render_report(names or None)
+    index, lost = render_report(names or None)
     typer.echo(f"wrote {index}")
     if show:
         webbrowser.open(index.as_uri())
+    tell_lost(lost)
+
+# %% ../nbs/53_cli.ipynb #caa2e9eb
+@told
+def publish(
+    name: Annotated[str, typer.Argument(help="comparison, or benchmark")],
+    overwrite: Annotated[bool, typer.Option(help="replace tables that say otherwise")] = False,
+) -> None:
+    "Copy a comparison's tables from the runs folder to reports/NAME, to be committed."
+    from asm_mapping.report import publish_tables
+
+    written = publish_tables(name, overwrite)
+    for path in written:
+        say(f"wrote {path}")
+    say(f"next: git add {written[0].parent}")
 
 # %% ../nbs/53_cli.ipynb #abdaf4e6
 @told

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .checksums import changed_files, intact
 from asm_mapping.config import (
     UserError,
     read_json,
@@ -48,13 +49,12 @@ COSTS = ("parameters", "flop_per_pixel", "chips_per_second", "minutes")
 
 def run_state(
     path: Path,  # where the finished run would be
-) -> tuple[
-    str, str
-]:  # finished, failed, stopped or missing; and a sentence where it is not finished
-    "Say how far a run came."
+) -> tuple[str, str]:  # the state; a sentence where it is not finished
+    "Say how far a run came: finished, damaged, failed, stopped or missing."
     partial = Path(path).with_name(f"{Path(path).name}_partial")
     if Path(path).is_dir():
-        return "finished", ""
+        changed = changed_files(path)
+        return ("damaged", f"is damaged ({changed[0]})") if changed else ("finished", "")
     if not partial.is_dir():
         return "missing", "was not run"
     notebook = partial / "run.ipynb"
@@ -150,9 +150,9 @@ def unmatched(
     for fold, group in finished(runs[runs["contest"]]).groupby("fold"):
         seen = {"split": {}, "settings": {}, "scored pixels": {}}
         for row in group.itertuples():
-            kept = read_json(Path(row.path) / "settings.json")
+            kept = read_json(intact(row.path, "settings.json"))
             matched = {key: value for key, value in kept.items() if key not in FREE}
-            split = sha256_of_file(Path(row.path) / "splits.csv")
+            split = sha256_of_file(intact(row.path, "splits.csv"))
             values = split, sha256_of(matched), (row.pixels, row.positives)
             for sides, value in zip(seen.values(), values, strict=True):
                 sides.setdefault(value, set()).add(row.modality)
@@ -375,7 +375,7 @@ def gather_tables(
     "Stack one CSV file of every finished run that has it."
     tables = [pd.DataFrame(columns=["modality", "contest", "fold", "seed"])]
     for row in finished(runs).itertuples():
-        path = Path(row.path) / file
+        path = intact(row.path, file)
         if path.exists():
             table = pd.read_csv(path, dtype={"chip": str})
             for place, name in enumerate(("modality", "contest", "fold", "seed")):
@@ -413,7 +413,7 @@ def single_run(
     folder: Path,  # a run's folder with its metrics.json
 ) -> pd.DataFrame:  # one row, as `gather_runs` gives it
     "Make the runs table of one run."
-    metrics = read_json(Path(folder) / "metrics.json")
+    metrics = read_json(intact(folder, "metrics.json"))
     row = {key: metrics[key] for key in ("modality", "fold", "seed")}
     row |= {"contest": True, "state": "finished", "why": "", "path": str(folder)}
     return pd.DataFrame([row | (metrics["test"] or metrics["validation"])])
@@ -500,7 +500,7 @@ def unit_counts(
     store: Store,  # of its dataset
 ) -> dict[str, ScoreCounts]:  # unit: its test pixels by class and logit
     "Count a run's kept test predictions, unit by unit."
-    splits = pd.read_csv(Path(run) / "splits.csv", dtype=str, keep_default_na=False)
+    splits = pd.read_csv(intact(run, "splits.csv"), dtype=str, keep_default_na=False)
     unit = dict(zip(splits["chip"], splits["unit"], strict=True))
     number = {chip: place for place, chip in enumerate(store.chips["chip"])}
     found: dict[str, ScoreCounts] = {}
@@ -518,7 +518,7 @@ def gain_table(
 ) -> pd.DataFrame:  # score, before, after, gain, low, high (95 %), units
     "Subtract two runs' test scores, with the interval that drawing the units again gives."
     folders, random = (Path(before), Path(after)), np.random.default_rng(0)
-    metrics = [read_json(folder / "metrics.json")["test"] for folder in folders]
+    metrics = [read_json(intact(folder, "metrics.json"))["test"] for folder in folders]
     counts = [unit_counts(folder, store) for folder in folders]
     if counts[0].keys() != counts[1].keys():
         raise UserError(f"{before} and {after} have other test chips: they cannot be compared")

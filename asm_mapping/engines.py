@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .artefact import Card, architecture_of, load_artefact, load_card
+from .checksums import changed_files, check_intact, write_checksums
 from asm_mapping.config import (
     UserError,
     only_one,
@@ -523,6 +524,8 @@ def load_int8_card(
 ) -> Int8Card:
     "Read and check a quantised model's card; what does not fit is a UserError."
     folder, again = Path(model) / "int8", "run `asm-mapping quantise` again"
+    if changed := changed_files(folder):
+        raise UserError(f"{changed[0]}: {again}")
     try:
         card = Int8Card.model_validate(read_json(folder / "card.json"))
     except ValidationError as error:
@@ -785,6 +788,7 @@ def open_finished(
     run = Path(run)
     if not (run / "metrics.json").exists():
         raise UserError(f"{run} is not a finished run: it has no metrics.json")
+    check_intact(run)
     settings = RunSettings(**read_json(run / "settings.json"))
     network, card = load_artefact(run / "model")
     store = prepare(open_dataset(settings.dataset, settings.root), progress=False)
@@ -851,6 +855,8 @@ def quantise(
 ) -> dict:  # as written to model/int8/card.json
     "Make an 8-bit copy of a run's network and measure what it costs."
     reason = why_not(Path(run) / "model", "openvino")
+    if not reason and importlib.util.find_spec("nncf") is None:
+        reason = "nncf not installed: pip install -e .[openvino]"
     if reason:
         raise UserError(f"quantise: {reason}")
     finished = open_finished(run)
@@ -900,6 +906,7 @@ def write_int8(
             **scores,
         ).model_dump()
         write_json(partial / "card.json", card)
+        write_checksums(partial)
     return card
 
 # %% ../nbs/40_engines.ipynb #bd1fe9ea

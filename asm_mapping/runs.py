@@ -8,7 +8,7 @@ __all__ = ['NETWORK_SHARE', 'FREED', 'SAME_RESULT', 'RUN_FILES', 'STREAMS', 'Run
            'differences', 'reuse', 'progress_bar', 'portable', 'settle', 'run_one', 'threshold_source', 'discard_stale',
            'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once', 'machine_rate', 'arm_cost', 'run_flop',
            'told_time', 'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains', 'check_outer', 'list_runs',
-           'failed_cell', 'main', 'stand_in_map']
+           'listed_run', 'failed_cell', 'main', 'stand_in_map']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -40,6 +40,7 @@ from traitlets import Unicode
 from traitlets.config import Config
 
 from .catalog import Manifest
+from .checksums import check_intact, intact
 from .compare import gain_table, stand_in_runs
 from asm_mapping.config import (
     MARK,
@@ -250,8 +251,12 @@ def differences(folder: Path, settings: RunSettings) -> list[str]:
 
 def reuse(folder: Path, settings: RunSettings, data: str) -> bool:
     "Say whether a finished run can be taken as it is; one that differs is a UserError."
-    if not (folder / "metrics.json").exists():
+    if not folder.is_dir() or not any(folder.iterdir()):
         return False
+    check_intact(folder)
+    if not (folder / "metrics.json").exists():
+        raise UserError(f"{folder} has no metrics.json, so it is no whole run: delete it")
+    read_json(folder / "metrics.json")  # of a time before records: at least it can be read
     found, begun = differences(folder, settings), read_json(folder / "provenance.json")
     if begun["data"] != data:
         found.append("the data have changed since")
@@ -395,7 +400,7 @@ def discard_stale(partial: Path, settings: RunSettings, say: Callable[[str], Any
 
 def summary(folder: Path) -> str:
     "Tell a finished run's scores in a phrase."
-    metrics = read_json(folder / "metrics.json")
+    metrics = read_json(intact(folder, "metrics.json"))
     scores, part = (
         metrics["test"] or metrics["validation"],
         "test" if metrics["test"] else "validation",
@@ -638,30 +643,28 @@ def list_runs(
     "List run folders with their state and scores."
     rows = []
     for path in sorted(runs_root().glob(f"{name or '[!_]*'}/*/*/settings.json")):
-        folder, settings = path.parent, read_json(path)
-        row = {"name": folder.parts[-3], "modality": folder.parts[-2]}
-        row |= {key: settings.get(key) for key in ("fold", "seed")} | {"path": str(folder)}
-        row["state"] = "partial" if folder.name.endswith("_partial") else "finished"
-        if row["state"] == "partial" and failed_cell(folder / "run.ipynb"):
-            row["state"] = "failed"
-        if (folder / "metrics.json").exists():
-            metrics = read_json(folder / "metrics.json")
-            scores = metrics.get("test") or metrics.get("validation") or {}
-            row |= {key: scores.get(key) for key in ("f1", "average_precision")}
-            row["minutes"] = metrics.get("cost", {}).get("minutes")
-        rows.append(row)
-    columns = [
-        "name",
-        "modality",
-        "fold",
-        "seed",
-        "state",
-        "path",
-        "f1",
-        "average_precision",
-        "minutes",
-    ]
+        folder = path.parent
+        row = {"name": folder.parts[-3], "modality": folder.parts[-2], "path": str(folder)}
+        try:
+            rows.append(row | listed_run(folder))
+        except UserError:  # whoever reads it says why
+            rows.append(row | {"state": "damaged"})
+    columns = "name modality fold seed state path f1 average_precision minutes".split()
     return pd.DataFrame(rows, columns=columns)
+
+
+def listed_run(folder: Path) -> dict[str, Any]:
+    "Tell a run's state, and its scores if it is finished."
+    if folder.name.endswith("_partial"):
+        settings = read_json(folder / "settings.json")
+        state = "failed" if failed_cell(folder / "run.ipynb") else "partial"
+        return {"state": state} | {key: settings.get(key) for key in ("fold", "seed")}
+    settings = read_json(intact(folder, "settings.json"))
+    metrics = read_json(intact(folder, "metrics.json"))
+    scores = metrics.get("test") or metrics.get("validation") or {}
+    row = {"state": "finished"} | {key: settings.get(key) for key in ("fold", "seed")}
+    row |= {key: scores.get(key) for key in ("f1", "average_precision")}
+    return row | {"minutes": metrics.get("cost", {}).get("minutes")}
 
 
 def failed_cell(notebook: Path) -> bool:

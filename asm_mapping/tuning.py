@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['SPACE', 'LOCKED_S', 'FREE', 'MACHINE', 'STARTUP', 'ENDED', 'TRIES', 'Objective', 'PAUSE_S', 'HELD_OUT', 'Seen',
            'PATIENCE_S', 'Parameter', 'Choice', 'Range', 'narrowed', 'told_values', 'narrow', 'suggest', 'defaults_in',
-           'Search', 'make_search', 'check_encoders', 'masked', 'read_address', 'database', 'whole_address',
-           'open_storage', 'identity', 'Queue', 'open_queue', 'make_sampler', 'make_pruner', 'slots_of', 'fill',
-           'count_ended', 'one_at_a_time', 'claim', 'is_twin', 'beating', 'attempt', 'check_errors', 'work',
-           'open_search', 'open_inner', 'best_round', 'train_trial', 'own_scratch', 'worker_folder', 'clear_scratch',
-           'main', 'start_worker', 'last_words', 'tell_study', 'patiently', 'tend', 'run_search', 'Candidate',
-           'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left', 'run_inner', 'read_inner',
-           'scores_by_fold', 'choose', 'changes', 'write_best', 'trial_table', 'importances', 'front', 'space_shown',
-           'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome', 'check_outcome']
+           'Search', 'make_search', 'check_encoders', 'masked', 'without_secrets', 'read_address', 'database',
+           'whole_address', 'open_storage', 'identity', 'Queue', 'open_queue', 'make_sampler', 'make_pruner',
+           'slots_of', 'fill', 'count_ended', 'one_at_a_time', 'claim', 'is_twin', 'beating', 'attempt', 'check_errors',
+           'work', 'open_search', 'open_inner', 'best_round', 'train_trial', 'own_scratch', 'worker_folder',
+           'clear_scratch', 'main', 'start_worker', 'last_words', 'tell_study', 'patiently', 'tend', 'run_search',
+           'Candidate', 'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left', 'run_inner',
+           'read_inner', 'scores_by_fold', 'choose', 'changes', 'write_best', 'trial_table', 'importances', 'front',
+           'space_shown', 'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome',
+           'check_outcome']
 
 # %% ../nbs/25_tuning.ipynb #28678bbd
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,6 +33,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import optuna
 import pandas as pd
@@ -296,10 +299,27 @@ def check_encoders(search: Search) -> None:
 
 # %% ../nbs/25_tuning.ipynb #5c555825
 def masked(address: str) -> str:
-    "Show a database's address without its password and options."
-    return read_address(address).set(query={}).render_as_string(hide_password=True)
+    "Show a database's address without what stands before its @, and without its options."
+    url = read_address(address).set(query={})
+    shown = url.set(username="***") if url.username else url
+    return shown._replace(password=None).render_as_string().replace("%2A%2A%2A@", "***@", 1)
 
+# %% ../nbs/25_tuning.ipynb #0e78c3b1
+def without_secrets(
+    text: str,
+    address: str,  # of a database
+) -> str:
+    "Hide user, password and options of an address in what others say of it."
+    url = read_address(address)
+    options = chain.from_iterable(
+        v if isinstance(v, tuple) else [v] for v in url.query.values()
+    )
+    words = {word for word in (url.username, url.password, *options) if word}
+    for word in sorted(words | {*map(quote, words)}, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "***", text)
+    return text
 
+# %% ../nbs/25_tuning.ipynb #2dff72b9
 def read_address(address: str) -> URL:
     "Take an address apart; what is none is a UserError that shows nothing of it."
     told = "--storage is no database's address: give postgresql://… or sqlite:///…"
@@ -357,9 +377,7 @@ def open_storage(
         except (SQLAlchemyError, OptunaError, RuntimeError, AssertionError, OSError) as error:
             why = str(getattr(error, "orig", None) or error).partition("\n")[0]
             time.sleep(pause)
-    for secret in filter(None, (url.password, url.query.get("password"))):
-        why = why.replace(secret, "***")
-    raise UserError(f"{masked(address)} cannot be used: {why}")
+    raise UserError(f"{masked(address)} cannot be used: {without_secrets(why, address)}")
 
 # %% ../nbs/25_tuning.ipynb #3f68e324
 FREE = ("name", "root", "threads", "tensorboard")  # settings that change no score
@@ -565,7 +583,8 @@ def attempt(queue: Queue, number: int, objective: Objective) -> None:
         except Exception as error:
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             with suppress(UpdateFinishedTrialError):
-                trial.set_user_attr("error", f"{kind}{error}".strip()[:500])
+                told = without_secrets(f"{kind}{error}".strip(), queue.search.storage)
+                trial.set_user_attr("error", told[:500])
                 study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         except BaseException:  # stopped: the slot's next trial has the same parameters
             with suppress(UpdateFinishedTrialError):
@@ -760,6 +779,7 @@ def tend(
     if worker and worker.poll() is None:
         return ""
     told = last_words(log) if worker and worker.returncode else ""
+    told = without_secrets(told, search.storage)
     workers.pop(log, None)
     if not until or time.time() < until:
         workers[log] = start_worker(search, jobs, log, until=until)
@@ -897,7 +917,7 @@ def run_inner(
         clear_scratch(search)
     for worker, log in zip(workers, logs, strict=False):
         if worker.returncode:
-            say(f"a worker ended ({last_words(log)})")
+            say(f"a worker ended ({without_secrets(last_words(log), search.storage)})")
         log.unlink(missing_ok=True)
     for path in left:
         if (wrong := path.with_suffix(".error")).exists():

@@ -1,5 +1,6 @@
 """A comparison, what follows from it, and what happens when one of its runs fails."""
 
+import base64
 import csv
 import json
 import re
@@ -68,6 +69,35 @@ def test_report_without_quarto_opens_from_disk(cli: CommandLine, compared: str):
             r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//[^\"]*", text
         )
         assert not remote, f"{page.name} wants the network: {remote[:3]}"
+
+
+def test_a_report_shows_only_what_is_its_own(cli: CommandLine, compared: str, tmp_path: Path):
+    (tmp_path / "id_rsa").write_text("PRIVATE KEY")
+    (cli.root / "here.svg").write_text("<svg>SECRET</svg>")  # the folder of the command
+    brought = cli.runs / "brought/sar/fold-0"
+    brought.mkdir(parents=True)
+    (brought / "own.svg").write_text("<svg>MINE</svg>")
+    named = [
+        tmp_path / "id_rsa",
+        "here.svg",
+        "https://example.org/a.png",
+        "attachment:gone.png",
+    ]
+    cells = [nbformat.v4.new_markdown_cell(f"![]({n}) <img src='{n}'>") for n in named]
+    cells += [nbformat.v4.new_markdown_cell("![](own.svg)")]
+    cells += [nbformat.v4.new_code_cell("1", execution_count=1)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), brought / "run.ipynb")
+    (cli.runs / "brought/half.ipynb").write_text('{"cells": [')
+    told = cli("report", "brought", status=3).text
+    assert told.count("left out: ") == 2 * len(named) + 1
+    assert "half.ipynb is no whole notebook" in told and "not attached" in told
+    page = (cli.root / "reports/_site/reports/pages/brought-sar-fold-0.html").read_text()
+    kept = (cli.root / "reports/pages/brought-sar-fold-0.ipynb").read_text()
+    for text in (page, kept):
+        images = re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", text)
+        assert [base64.b64decode(one) for one in images] == [b"<svg>MINE</svg>"]
+        assert "PRIVATE" not in text
+    shutil.rmtree(cli.runs / "brought")
 
 
 def test_evaluate_on_its_own_dataset_scores_test_chips(

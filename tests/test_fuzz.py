@@ -26,6 +26,7 @@ from rasterio.transform import from_origin
 from asm_mapping.artefact import Card, architecture_of, load_artefact, load_card, save_artefact
 from asm_mapping.augment import Augmentation
 from asm_mapping.catalog import inspect_chip, list_chips, read_manifest
+from asm_mapping.checksums import CHECKSUMS, write_checksums
 from asm_mapping.config import UserError, read_json, runs_root, write_json
 from asm_mapping.dataset import measure_statistics
 from asm_mapping.fusion import build_model
@@ -34,6 +35,7 @@ from asm_mapping.sensors import SENSORS
 from asm_mapping.splits import make_splits
 from asm_mapping.store import prepare
 from asm_mapping.training import (
+    RECORDED,
     RunSettings,
     evaluate_run,
     finish_run,
@@ -345,6 +347,7 @@ def test_spoiled_weights_are_told(home: Path, model: Path, data: st.DataObject):
         content = whole[:place] + bytes([whole[place] ^ data.draw(st.integers(1, 255))])
         content += whole[place + 1 :]
     shutil.copytree(model, home / "spoilt", dirs_exist_ok=True)
+    (home / "spoilt" / CHECKSUMS).unlink()  # else no spoilt file is ever opened
     (home / "spoilt/weights.safetensors").write_bytes(content)
     told(lambda: load_artefact(home / "spoilt"))
 
@@ -354,10 +357,11 @@ def test_spoiled_weights_are_told(home: Path, model: Path, data: st.DataObject):
 
 @pytest.fixture(scope="module")
 def run(home: Path, model: Path) -> Path:
-    "What `evaluate` needs of a finished run."
+    "What `evaluate` needs of a finished run, of a time before runs had records."
     manifest = read_manifest(home / "tiny.toml")
     store, folder = prepare(manifest, progress=False), home / "finished"
     shutil.copytree(model, folder / "model")
+    (folder / "model" / CHECKSUMS).unlink()
     parts = make_splits(store.chips, manifest.splits)[["chip", "unit", "0"]]
     parts.columns = ["chip", "unit", "part"]
     parts.to_csv(folder / "splits.csv", index=False)
@@ -398,6 +402,27 @@ def test_a_broken_run_is_told(home: Path, run: Path, file: str, content: bytes |
         "provenance.json": content == b'{"data": 3}',
     }
     assert scores is None or harmless.get(file, False)
+
+
+@pytest.mark.parametrize("file", [*FILES, "seen_chips.parquet", CHECKSUMS])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_changed_run_is_refused(home: Path, run: Path, file: str, gone: bool):
+    changed = home / "changed"
+    shutil.rmtree(changed, ignore_errors=True)
+    shutil.copytree(run, changed)
+    write_json(
+        changed / "provenance.json",
+        read_json(run / "provenance.json") | {"checksums": CHECKSUMS},
+    )
+    write_checksums(changed, RECORDED)
+    path, content = changed / file, (changed / file).read_bytes()
+    path.write_bytes(content + b" ")
+    if gone:
+        path.unlink()
+    with pytest.raises(UserError, match=path.name):
+        evaluate_run(changed, read_manifest(home / "tiny.toml"))
+    path.write_bytes(content)
+    assert evaluate_run(changed, read_manifest(home / "tiny.toml"))["own_test_chips"]
 
 
 @settings(max_examples=150)

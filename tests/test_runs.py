@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 from helpers import SMALL, CommandLine, Process, finish, wait_for
+
+from asm_mapping import __version__
 
 ROUNDS = 8
 LONG = f"-p steps {3 * ROUNDS} -p rounds {ROUNDS} -p batch_size 4 -p chip_px 32".split()
@@ -36,6 +40,28 @@ def test_help_names_the_commands(cli: CommandLine):
     told = cli("--help").out
     for command in ("demo", "check", "explore", "run", "compare", "evaluate", "report", "runs"):
         assert command in told
+
+
+def test_version_and_short_help(cli: CommandLine):
+    assert cli.quickly("--version", status=0) == f"asm-mapping {__version__}\n"
+    assert "Usage" in cli.quickly("-h", status=0)
+    for command in cli.quickly("--help", status=0).split("Commands")[1].splitlines():
+        if found := re.match(r"\W+([a-z]+)  ", command):
+            assert "Usage" in cli.quickly(found[1], "-h", status=0)
+
+
+def test_tables_are_published_where_they_are_committed(cli: CommandLine):
+    tables = cli.runs / "published/tables"
+    tables.mkdir(parents=True)
+    (tables / "scores.csv").write_text("f1\n0.5\n")
+    told = cli.quickly("publish", "published", status=0)
+    copied = cli.root / "reports/published/scores.csv"
+    assert str(copied) in told and copied.read_text() == "f1\n0.5\n"
+    copied.write_text("f1\n0.6\n")
+    assert "--overwrite" in cli.quickly("publish", "published", status=1)
+    cli.quickly("publish", "published", "--overwrite", status=0)
+    assert copied.read_text() == "f1\n0.5\n"
+    assert "no tables" in cli.quickly("publish", "nothing", status=1)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +98,7 @@ def test_fusion_of_one_sensor_is_refused(cli: CommandLine, dataset: Path, tmp_pa
 def test_a_run_folder_is_whole(finished: Path):
     names = {path.name for path in finished.iterdir()}
     files = "run.ipynb settings.json splits.csv history.csv metrics.json curve.csv chips.csv"
-    assert {*files.split(), "provenance.json", "predictions", "model"} <= names
+    assert {*files.split(), "provenance.json", "predictions", "model", "SHA256SUMS"} <= names
     assert not finished.with_name("fold-0_partial").exists()
     metrics = read(finished, "metrics")
     assert 0 <= metrics["test"]["f1"] <= 1 and metrics["cost"]["parameters"] > 1e6
@@ -83,6 +109,31 @@ def test_a_finished_run_is_reused(cli: CommandLine, dataset: Path, finished: Pat
     told = cli.quickly("run", dataset, "--modality", "optical", *SMALL, status=0)
     assert "reused" in told
     assert (finished / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_a_run_that_was_changed_is_not_read(
+    cli: CommandLine, dataset: Path, finished: Path, tmp_path: Path
+):
+    again = ("run", dataset, "--modality", "optical", *SMALL)
+    evaluate = ("evaluate", finished, dataset)
+    changes = {"splits.csv": ("train", "test"), "metrics.json": ("{", "")}
+    for name, change in changes.items():
+        path, text = finished / name, (finished / name).read_text()
+        path.write_text(text.replace(*change))
+        for words in (again, evaluate):
+            told = cli.quickly(*words, status=1)
+            assert f"{name} is damaged or was changed" in told and "run it again" in told
+        path.write_text(text)
+    shutil.copytree(finished, tmp_path / "older")
+    (tmp_path / "older/SHA256SUMS").unlink()
+    assert "SHA256SUMS is missing" in cli.quickly(
+        "evaluate", tmp_path / "older", dataset, status=1
+    )
+    provenance = read(finished, "provenance")
+    del provenance["checksums"]  # as a run of an earlier version has none
+    (tmp_path / "older/provenance.json").write_text(json.dumps(provenance))
+    assert "cannot be checked" in cli.quickly("evaluate", tmp_path / "older", dataset, status=0)
+    assert "reused" in cli.quickly(*again, status=0)
 
 
 def test_other_settings_are_named_one_by_one(cli: CommandLine, dataset: Path, finished: Path):
