@@ -368,8 +368,10 @@ class Ground:
         name = f"case{here.name[4:]}"
         folder = self.folder / "runs" / name / "optical/fold-0"
         folder.mkdir(parents=True)
-        text(folder / rng.choice(("run.ipynb", "metrics.json", "settings.json")), rng)
-        return "run runs", ["runs", name]
+        what = rng.choice(("run.ipynb", "run.ipynb", "metrics.json", "settings.json"))
+        text(folder / what, rng)
+        command = "report" if what == "run.ipynb" else "runs"
+        return f"{what} {command}", [command, name]
 
 
 # --- running ---------------------------------------------------------------------------------
