@@ -123,8 +123,8 @@ from asm_mapping.unet import (
 
 # %% ../nbs/24_training.ipynb #6786ce7b
 PRESETS = {  # name: (optimiser steps, validation rounds)
-    "quick": (75, 5),
-    "standard": (250, 5),
+    "quick": (60, 5),
+    "standard": (200, 5),
     "full": (2000, 20),
 }
 CROP_PX = 224  # side of a training crop where nobody says otherwise
