@@ -38,7 +38,12 @@ from urllib.parse import quote
 import optuna
 import pandas as pd
 import psutil
-from optuna.exceptions import ExperimentalWarning, OptunaError, UpdateFinishedTrialError
+from optuna.exceptions import (
+    ExperimentalWarning,
+    OptunaError,
+    StorageInternalError,
+    UpdateFinishedTrialError,
+)
 from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials, get_storage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna_integration import PyTorchLightningPruningCallback
@@ -706,6 +711,9 @@ def main() -> None:
                 work(queue, lambda trial: train_trial(trial, run, search), given["until"])
         except UserError as error:
             sys.exit(str(error))
+        except StorageInternalError as error:  # whose own words guess at long values
+            cause = str(error.__cause__ or error).splitlines()[0]
+            sys.exit(f"the study's database cannot be written: {cause}")
         except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
             shutil.rmtree(folder, ignore_errors=True)
             leave(asked[0] if asked else signal.SIGINT)
