@@ -285,7 +285,7 @@ def check_unseen(cli: CommandLine, told: str) -> None:
         (["--space", "nowhere.toml"], "nowhere.toml"),
         (["--settings", "nowhere.toml"], "nowhere.toml"),
         (["--goals", "speed"], "goals"),
-        (["--storage", "postgresql://a:pa55@127.0.0.1:1/b"], "a:***@127.0.0.1:1/b cannot"),
+        (["--storage", "postgresql://a:pa55@127.0.0.1:1/b"], "//***@127.0.0.1:1/b cannot"),
     ],
 )
 def test_wrong_words_are_told_before_any_trial(
