@@ -40,6 +40,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from shapely.geometry import Polygon
 from tqdm import tqdm
 
+# %% ../nbs/12_catalog.ipynb #1431eca4
 from asm_mapping.config import (
     LONGEST_TEXT,
     MOST_ITEMS,

@@ -39,6 +39,7 @@ from tqdm import tqdm
 from traitlets import Unicode
 from traitlets.config import Config
 
+# %% ../nbs/51_runs.ipynb #9dfa1b9c
 from .catalog import Manifest
 from .checksums import check_intact, intact
 from .compare import gain_table, stand_in_runs
