@@ -16,7 +16,6 @@ import contextlib
 import errno
 import functools
 import json
-import logging
 import os
 import sys
 import webbrowser
@@ -77,7 +76,6 @@ def told(function: Callable) -> Callable:
                 function(*args, **kwargs)
             except BaseException as error:
                 if asked or isinstance(error, KeyboardInterrupt):
-                    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a dead kernel
                     with contextlib.suppress(OSError):  # nobody may read it any more
                         ended(STOPPED, 128 + asked[0] if asked else 130)
                     if asked:

@@ -10,6 +10,7 @@ __all__ = ['Process', 'GUARD', 'PATIENCE_S', 'TAKER', 'ENDING', 'STOPPED', 'ASKE
 
 # %% ../nbs/03_processes.ipynb #d234771b
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -179,6 +180,7 @@ ASKED: list[int] = []  # the signals that asked this process to end
 def heed(number: int, frame: FrameType | None) -> None:
     "Raise KeyboardInterrupt at the first signal, and at each Ctrl-C."
     ASKED.append(number)
+    logging.disable()
     for stream in (1, 2) if number == getattr(signal, "SIGHUP", None) else ():
         if stat.S_ISCHR(os.fstat(stream).st_mode):  # a terminal that has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
@@ -217,6 +219,7 @@ def heed_signals() -> Iterator[list[int]]:  # those that came
             signal.signal(one, handler)
         signal.set_wakeup_fd(former)
         os.close(telling)
+        logging.disable(logging.NOTSET)
 
 
 def asked_to_end() -> bool:
