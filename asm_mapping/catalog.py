@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PARTS', 'MaskValue', 'Table', 'RoleFiles', 'MaskFiles', 'IndexTable', 'SplitRules', 'Manifest', 'read_manifest',
            'manifest_from', 'open_dataset', 'list_chips', 'find_files', 'read_index', 'read_table', 'read_sample',
-           'file_hashes', 'stamp', 'Problem', 'FileContent', 'ChipRecord', 'inspect_chip', 'map_chips', 'chip_facts',
-           'chip_table', 'thumbnail', 'near_duplicates', 'CheckReport', 'check_dataset', 'linked_files']
+           'file_hashes', 'stamp', 'Problem', 'FileContent', 'ChipRecord', 'inspect_chip', 'judge_chips', 'map_chips',
+           'chip_facts', 'chip_table', 'thumbnail', 'near_duplicates', 'CheckReport', 'check_dataset', 'linked_files']
 
 # %% ../nbs/12_catalog.ipynb #13206583
 import csv
@@ -14,7 +14,7 @@ import re
 import sqlite3
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -58,19 +58,10 @@ from asm_mapping.config import (
     sha256_of_file,
 )
 from .demo import write_demo
+from .grid import Grid, aligned_grid, cut, nearest_ratio, pixel_shift, warp
 from .processes import told_late
-from asm_mapping.scene import (
-    Grid,
-    aligned_grid,
-    cut,
-    nearest_ratio,
-    nodata_pixels,
-    pixel_shift,
-    read_raster,
-    valid_pixels,
-    warp,
-)
-from .sensors import DECIBEL, Sensor, check_derived, sensor_from
+from .sensors import Sensor, check_derived, sensor_from, undeclared_fill
+from .sheet import Pixels, Sheet, Spread, judge_values, read_chip, spread
 
 # %% ../nbs/12_catalog.ipynb #e6a7f9b1
 PARTS = ("optical", "sar", "mask")  # the files of a chip
@@ -87,15 +78,16 @@ class RoleFiles(Table):
 
     sensor: Sensor
     path: Phrase  # relative to the root, with {chip}
-    nodata: float | None = None  # in file values; None: the sensor's and the file's own tag
+    file_bands: tuple[Phrase, ...] = ()  # what the files' bands are, where they do not say
+    nodata: float | None = None  # in file values, beside the sensor's and the file's own
     invalid_with: str | None = None  # nodata holds only where this other role is nodata too
     ratio: int | None = Field(None, ge=1, le=2)  # SAR only; None: from the pixel sizes
     derived: tuple[str, ...] = ()  # channels computed from the bands
 
-    def nodata_values(self, tag: float | None) -> tuple[float, ...]:
-        "List the values that mean no data, given the file's own nodata tag."
-        found = (self.sensor.nodata, tag) if self.nodata is None else (self.nodata,)
-        return tuple(value for value in found if value is not None)
+    def reading(self) -> dict[str, Any]:
+        "Say how a person wants the files read: the options of `sheet.describe`."
+        nodata = () if self.nodata is None else (self.nodata,)
+        return {"names": self.file_bands, "nodata": nodata}
 
 # %% ../nbs/12_catalog.ipynb #652665b4
 MaskValue = Annotated[int, Field(ge=-(2**31), lt=2**32)]
@@ -464,12 +456,10 @@ class Problem:
 
 
 class FileContent(NamedTuple):
-    "What a file holds."
+    "What a file says of itself, and what it holds."
 
-    values: np.ndarray  # (band, row, column)
-    grid: Grid
-    alpha: np.ndarray | None  # (row, column)
-    nodata: np.ndarray  # (row, column), bool
+    sheet: Sheet
+    pixels: Pixels
 
 
 @dataclass
@@ -489,6 +479,9 @@ class ChipRecord:
     values: dict[str, np.ndarray] = field(default_factory=dict)  # role -> (band, row, column)
     valid: dict[str, np.ndarray] = field(default_factory=dict)  # role -> (row, column)
     mask: np.ndarray | None = None  # 0, 1, 255
+    spreads: dict[str, Spread] = field(default_factory=dict)  # role -> of its valid numbers
+    notes: list[tuple[str, str]] = field(default_factory=list)  # part, what a person may know
+    readings: list[str] = field(default_factory=list)  # of files not read band for band
     stratum: str = ""  # that it was drawn from
     weight: float = 1.0  # places of the landscape that it stands for
 
@@ -524,24 +517,40 @@ def inspect_chip(
 def read_part(manifest: Manifest, record: ChipRecord, part: str) -> FileContent | None:
     "Read one file; None and a problem if it is bad."
     path = manifest.root / record.files[part]
+    files = None if part == "mask" else manifest.role(part)
+    sensor, given = (files.sensor, files.reading()) if files else (None, {})
     try:
-        values, grid, alpha, tag = read_raster(path)
+        read = FileContent(*read_chip(path, sensor, **given))
     except UserError as error:
         record.blame(part, str(error).removeprefix(f"{path}: "))
         return None
-    crs = grid.crs.to_string()[:40] if grid.crs else "no CRS"
-    record.kinds[part] = f"{len(values)} x {values.dtype}, {crs}"
-    wanted = ("mask",) if part == "mask" else manifest.role(part).sensor.bands
-    if len(values) != len(wanted):
-        too = " and an alpha band" if alpha is not None else ""
-        record.blame(
-            part, f"has {len(values)} bands{too}, not {len(wanted)} ({', '.join(wanted)})"
+    crs = read.sheet.grid.crs
+    told = crs.to_string()[:40] if crs else "no CRS"
+    record.kinds[part] = f"{len(read.sheet.told)} x {read.sheet.dtype}, {told}"
+    if files:
+        note_reading(record, part, read.sheet, files)
+    return read
+
+
+def note_reading(record: ChipRecord, role: str, sheet: Sheet, files: RoleFiles) -> None:
+    "Note where a file says something else of itself than the manifest."
+    sensor, listed = files.sensor, len(files.sensor.bands)
+    plain = tuple((band, band + 1) for band in range(listed))
+    if sheet.bands != plain and len(sheet.told) == listed and not files.file_bands:
+        ours, theirs = ", ".join(sensor.bands), ", ".join(map(str, sheet.told))
+        record.notes.append(
+            (
+                role,
+                f"call their bands {theirs}, the manifest {ours}: taken by name",
+            )
         )
-        return None
-    nodata = np.zeros(values.shape[1:], dtype=bool)
-    if part != "mask":
-        nodata = nodata_pixels(values, manifest.role(part).nodata_values(tag), part)
-    return FileContent(values, grid, alpha, nodata)
+    if sheet.scaling:
+        scale, offset = sheet.scaling
+        record.notes.append((role, f"are read by their own scale {scale:g}, offset {offset:g}"))
+    more = files.nodata is not None and {*sheet.nodata} != {files.nodata}
+    if sheet.bands != plain or sheet.recode or sheet.masked or more:
+        seen = sheet.bands, sheet.recode, sheet.masked, sheet.nodata
+        record.readings.append(f"{record.files[role]} {seen}")
 
 # %% ../nbs/12_catalog.ipynb #65a2395c
 def settle_grid(
@@ -551,20 +560,19 @@ def settle_grid(
     first = manifest.reference if manifest.reference in read else "mask"
     if first not in read:
         return False
-    record.grid = read[first].grid
-    located = next(
-        (part for part in (first, "sar") if part in read and read[part].grid.crs), None
-    )
+    grids = {part: content.sheet.grid for part, content in read.items()}
+    record.grid = grids[first]
+    located = next((part for part in (first, "sar") if part in grids and grids[part].crs), None)
     try:
         if located:
-            record.geometry = read[located].grid.footprint()
-            record.crs = read[located].grid.crs.to_string()
+            record.geometry = grids[located].footprint()
+            record.crs = grids[located].crs.to_string()
     except UserError as error:
         record.blame(located, str(error))
         return False
     if manifest.reference == "optical" and "sar" in manifest.roles:
         record.ratio = ratio or manifest.sar.ratio or 1
-        if "sar" in read and not settle_ratio(manifest, record, read["sar"].grid, ratio):
+        if "sar" in read and not settle_ratio(manifest, record, grids["sar"], ratio):
             del read["sar"]
     return True
 
@@ -590,16 +598,12 @@ UNDECLARED = 2
 
 def judge_mask(manifest: Manifest, record: ChipRecord, read: FileContent) -> np.ndarray | None:
     "Turn a mask's values into 0, 1 and 255; None and a problem if it does not fit."
-    rules, mask, chip = manifest.mask, read.values[0], record.grid
+    rules, mask, chip, lies = manifest.mask, read.pixels.values[0], record.grid, read.sheet.grid
     if mask.shape != (chip.height, chip.width):
         size = f"{chip.height} x {chip.width}"
         record.blame("mask", f"mask of {mask.shape[0]} x {mask.shape[1]}, the chip has {size}")
         return None
-    if (
-        read.grid.crs
-        and chip.crs
-        and pixel_shift(replace(read.grid, crs=chip.crs), chip) != (0, 0)
-    ):
+    if lies.crs and chip.crs and pixel_shift(replace(lies, crs=chip.crs), chip) != (0, 0):
         record.blame("mask", "lies on another grid than the chip: cut both on one grid")
         return None
     out = np.full(mask.shape, UNDECLARED, dtype=np.uint8)
@@ -611,8 +615,7 @@ def judge_mask(manifest: Manifest, record: ChipRecord, read: FileContent) -> np.
         told = ", ".join(f"{value:g}" for value in unknown[:5])
         record.blame("mask", f"mask values {told} are not declared under [mask]")
         return None
-    if read.alpha is not None:
-        out[read.alpha == 0] = 255
+    out[~read.pixels.seen] = 255  # transparent, or masked
     return out
 
 # %% ../nbs/12_catalog.ipynb #3de6fb8f
@@ -620,24 +623,26 @@ def place_role(
     manifest: Manifest, record: ChipRecord, role: str, read: dict[str, FileContent]
 ) -> None:
     "Find a role's valid pixels and bring it onto its aligned grid."
-    values, grid, alpha, nodata = read[role]
-    other = manifest.role(role).invalid_with
+    (sheet, pixels), sensor = read[role], manifest.role(role).sensor
+    values, grid, other = pixels.values, sheet.grid, manifest.role(role).invalid_with
     if other in read:
-        if read[other].nodata.shape != nodata.shape:
+        beside = read[other].pixels
+        if beside.nodata.shape != pixels.nodata.shape:
             record.blame(role, f"invalid_with = {other!r} needs both files of one size")
             return
-        beside = read[other]
-        nodata = nodata & (valid_pixels(beside.values, beside.nodata, beside.alpha) == 0)
-    valid = valid_pixels(values, nodata, alpha)
-    if not believable(values, valid, manifest.role(role).sensor):
-        record.blame(role, "holds values beyond +-200 dB: declare them as nodata")
-        return
+        pixels = pixels._replace(nodata=pixels.nodata & (beside.valid == 0))
+    valid = pixels.valid
+    if (seen := spread(values, valid)) is not None:
+        if why := undeclared_fill(sensor, seen.ends):
+            record.blame(role, why)
+            return
+        record.spreads[role] = seen
     if values.dtype.kind == "f":
         values = np.where(valid != 0, values, 0).astype(np.float32)
     if role != manifest.reference:
         target = aligned_grid(record.grid, record.ratio)
         if grid.crs and record.grid.crs:
-            values, valid = warp(values, valid, grid, target, manifest.role(role).sensor)
+            values, valid = warp(values, valid, grid, target, sensor)
         else:
             size = (target.height, target.width)
             values, valid = cut(values, (0, 0), size), cut(valid, (0, 0), size)
@@ -647,13 +652,21 @@ def place_role(
     record.values[role], record.valid[role] = values, valid
 
 # %% ../nbs/12_catalog.ipynb #a28af380
-def believable(values: np.ndarray, valid: np.ndarray, sensor: Sensor) -> bool:
-    "Say whether decibels could have been measured; other units are not judged."
-    if sensor.unit not in DECIBEL or not valid.any():
-        return True
-    seen = values[:, valid != 0]
-    ends = np.array([seen.min(), seen.max()], np.float64) * sensor.scale + sensor.offset
-    return bool((np.abs(ends) <= 200).all())
+def judge_chips(
+    manifest: Manifest,
+    records: Sequence[ChipRecord],  # of all chips, with or without their arrays
+) -> tuple[list[Problem], list[str]]:  # what cannot be, what a person may know
+    "Hold each sensor's numbers, over all chips, against what the manifest says."
+    bad, notes = [], []
+    for role in manifest.roles:
+        files = manifest.role(role)
+        spreads = [r.spreads[role] for r in records if role in r.spreads]
+        wrong, doubt = judge_values(spreads, files.sensor, chips=True)
+        bad += [Problem(files.path, wrong)] if wrong else []
+        notes += [f"{role}: {doubt}"] if doubt else []
+        told = Counter(text for r in records for part, text in r.notes if part == role)
+        notes += [f"{role}: {count} files {text}" for text, count in told.most_common(5)]
+    return bad, notes
 
 # %% ../nbs/12_catalog.ipynb #3c27a0a4
 def map_chips(
@@ -774,6 +787,7 @@ class CheckReport:
     bad: list[Problem]
     linked: int  # files that lie outside the root, reached by links, and are read like others
     missing: list[Problem]  # files that partners or the index call for
+    notes: list[str]  # how files were read, where it is not as the manifest lists
     equal_files: list[tuple[str, str]]  # chips with the same image file
     near_duplicates: list[tuple[str, str, float]]  # across groups
 
@@ -810,6 +824,8 @@ def check_dataset(
     kinds = [(part, kind) for summary in seen for part, kind in summary.record.kinds.items()]
     ratios = Counter(str(summary.ratio) for summary in seen if summary.ratio)
     bad = [problem for summary in seen for problem in summary.record.problems]
+    wrong, notes = judge_chips(manifest, [summary.record for summary in seen])
+    bad += wrong
     if len(ratios) > 1:
         bad.append(Problem(manifest.path.name, MIXED_RATIOS))
     return CheckReport(
@@ -824,6 +840,7 @@ def check_dataset(
         bad=bad,
         linked=linked_files(manifest.root, files),
         missing=missing_files(manifest, rows),
+        notes=notes,
         equal_files=equal,
         near_duplicates=[pair for pair in pairs if pair[:2] not in equal],
     )
@@ -932,6 +949,7 @@ def report_text(report: CheckReport) -> str:
         lines.append(f"reference pixels to a SAR pixel: {join_counts(report.ratios)}")
     if report.linked:
         lines.append(f"links: {report.linked} files lie outside the root; they are followed")
+    lines += [f"note: {note}" for note in report.notes]
     for title, found in (("bad files", report.bad), ("missing", report.missing)):
         lines += [f"{title}: {len(found) or 'none'}", *(f"  {problem}" for problem in found)]
     alike = [(*pair, "the same file") for pair in report.equal_files]

@@ -9,7 +9,7 @@ __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'N
            'parse_pairs', 'check', 'explore', 'run', 'words', 'run_and_show', 'compare_all', 'tell_failed', 'tell_lost',
            'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning',
            'told_scores', 'tell_evaluation', 'evaluate', 'report', 'publish', 'runs', 'benchmark', 'predict', 'page_of',
-           'check_page', 'tell_map', 'polygons', 'quantise', 'sensor_given', 'chips', 'parse_values', 'main']
+           'check_page', 'tell_map', 'polygons', 'quantise', 'chips', 'parse_values', 'main']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -33,7 +33,6 @@ from asm_mapping.config import (
     UserError,
     keep_freed_memory,
     only_one,
-    read_toml,
     runs_root,
     stay_local,
     write_json,
@@ -591,11 +590,18 @@ def benchmark(p: Pairs = None) -> None:
 # %% ../nbs/53_cli.ipynb #19459a61
 Files = Annotated[list[Path] | None, typer.Option(help="GeoTIFF, VRT; repeat for tiles")]
 BandNames = Annotated[str, typer.Option(help="band names in file order, comma between")]
-SensorName = Annotated[str, typer.Option(help="sensor of the files; the run's if not given")]
+SensorName = Annotated[
+    str,
+    typer.Option(
+        help="a built-in sensor, or FILE.toml with its fields; the run's if not given"
+    ),
+]
 SensorFile = Annotated[
     str, typer.Option(help="a built-in sensor, or FILE.toml with its fields")
 ]
-NoData = Annotated[float | None, typer.Option(help="file value that means no data")]
+NoData = Annotated[
+    float | None, typer.Option(help="file value that means no data, beside what the files say")
+]
 Engine = Annotated[str, typer.Option(help="auto, eager, onnx, openvino or int8")]
 
 # %% ../nbs/53_cli.ipynb #5524a4cd
@@ -715,13 +721,6 @@ def quantise(
     )
     say(f"next: asm-mapping predict {run} --optical A.tif --sar B.tif --out MAP.tif")
 
-# %% ../nbs/53_cli.ipynb #1c7d6948
-def sensor_given(text: str) -> str | dict:  # a name, or fields
-    "Read a sensor's fields where a file is named; one that cannot be read is a UserError."
-    if not text.endswith(".toml"):
-        return text
-    return read_toml(text)
-
 # %% ../nbs/53_cli.ipynb #8845b752
 @told
 def chips(
@@ -731,6 +730,8 @@ def chips(
     sar: Files = None,
     optical_sensor: SensorFile = "planet_nicfi",
     sar_sensor: SensorFile = "sentinel1",
+    optical_nodata: NoData = None,
+    sar_nodata: NoData = None,
     optical_bands: BandNames = "",
     sar_bands: BandNames = "",
     chip_px: Annotated[int, typer.Option(help="side of a chip")] = 384,
@@ -751,8 +752,9 @@ def chips(
 
     said = {"target": target, "licence": licence, "source": source}
     found = make_chips(
-        optical=optical or (), sar=sar or (), optical_sensor=sensor_given(optical_sensor),
-        sar_sensor=sensor_given(sar_sensor), optical_bands=words(optical_bands),
+        optical=optical or (), sar=sar or (), optical_sensor=optical_sensor,
+        sar_sensor=sar_sensor, optical_nodata=optical_nodata, sar_nodata=sar_nodata,
+        optical_bands=words(optical_bands),
         sar_bands=words(sar_bands), labels=labels, out=out, chip_px=chip_px,
         background_share=background_share, ignore_m=ignore_m, all_touched=all_touched,
         hard_negatives=hard_negatives, area=area,

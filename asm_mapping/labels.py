@@ -54,10 +54,19 @@ from asm_mapping.config import (
     whole_folder,
     write_json,
 )
+from .grid import Grid, aligned_grid, nearest_ratio
 from .inputs import check_shapes, open_raster, unreadable
-from .mosaic import Scene, check_fineness, open_scene, source_window, sub_grid
-from .scene import Grid, aligned_grid, check_place, file_grid, nearest_ratio
+from asm_mapping.mosaic import (
+    Scene,
+    check_fineness,
+    check_values,
+    open_scene,
+    sample_scene,
+    source_window,
+    sub_grid,
+)
 from .sensors import Sensor, sensor_from
+from .sheet import north_up
 from .splits import blocks, make_splits
 
 # %% ../nbs/18_labels.ipynb #b28046a7
@@ -158,14 +167,11 @@ def read_label_raster(
     pieces: dict[bool, list] = {False: [], True: []}
     try:
         with open_raster(path) as source:
-            grid = file_grid(source)
-            if grid.crs is None:
-                raise UserError(
-                    f"{path}: has no CRS; if you know it: gdal_edit.py -a_srs EPSG:NUMBER"
-                )
+            grid, south_up = north_up(source)
+            if south_up:
+                raise UserError(f"{path}: its rows run northward: gdalwarp {path} NORTH_UP.tif")
             top, left, height, width = (0, 0, grid.height, grid.width)
             if scene is not None:
-                check_place(str(path), grid)
                 top, left, height, width = source_window(grid, scene) or (0, 0, 0, 0)
             rows, columns = range(top, top + height, 1024), range(left, left + width, 1024)
             for row, column in product(rows, columns):
@@ -416,13 +422,20 @@ def open_scenes(
     files: dict[str, Sequence[Path]],  # role -> files; empty: no such role
     sensors: dict[str, str | dict],  # role -> a built-in name, or fields
     bands: dict[str, Sequence[str]],  # role -> names of the files' bands, where they do not say
+    empty: dict[str, float | None] | None = None,  # role -> file value that means no data
 ) -> Scenes:
     "Open the scenes; none at all is a UserError."
     images, dtypes = {}, {"sar": np.dtype("float32")}
     for role in ("optical", "sar"):
         if files[role]:
             sensor = sensor_from(sensors[role], role, f"the {role} sensor")
-            images[role] = open_scene(role, files[role], sensor, bands=bands[role])
+            nodata = [n for n in [(empty or {}).get(role)] if n is not None]
+            images[role] = open_scene(
+                role, files[role], sensor, bands=bands[role], nodata=nodata
+            )
+            told = check_values(images[role], sample_scene(images[role]))
+            for note in told:
+                print(f"note: {note}")
     if not images:
         raise UserError("no scene: give an optical file, a SAR file, or both")
     if "optical" in images:
@@ -435,11 +448,7 @@ def open_scenes(
 
 def common_dtype(scene: Scene) -> np.dtype:
     "Find the dtype that holds the values of all files; floats have 32 bits."
-    kinds = []
-    for sheet in scene.sheets:
-        with open_raster(sheet.path) as source:
-            kinds.append(source.dtypes[0])
-    found = np.result_type(*kinds)
+    found = np.result_type(*(sheet.dtype for sheet in scene.sheets))
     return np.dtype("float32") if found.kind == "f" else found
 
 # %% ../nbs/18_labels.ipynb #a0f7d2c2
@@ -901,7 +910,7 @@ def fill_folder(
 # %% ../nbs/18_labels.ipynb #ecd03d62
 def cut_once(
     out: Path,
-    given: tuple[dict, dict, dict],  # what `open_scenes` takes
+    given: tuple[dict, dict, dict, dict],  # what `open_scenes` takes
     shapes: dict[str, Path | None],  # what people drew
     drawing: dict[str, Any],  # ignore_m, all_touched
     rules: dict[str, Any],  # chip_px, background_share, seed
@@ -931,7 +940,7 @@ def chips_plan(scenes: Scenes, told: dict[str, Any]) -> str:  # hash
     for role, scene in scenes.images.items():
         files = [(str(sheet.path), sheet.path.stat()) for sheet in scene.sheets]
         marks = [(path, state.st_size, state.st_mtime_ns) for path, state in files]
-        bands = [str(sheet.bands) for sheet in scene.sheets]
+        bands = [str((sheet.bands, sheet.nodata)) for sheet in scene.sheets]
         seen[role] = {"files": marks, "bands": bands, "sensor": scene.sensor.model_dump()}
     return sha256_of(told | {"scenes": seen, "version": version("asm_mapping")})
 
@@ -940,8 +949,10 @@ def make_chips(
     *,
     optical: Sequence[Path] = (),  # files of the optical scene; their grid is the chips'
     sar: Sequence[Path] = (),  # files of the SAR scene; alone, their grid is the chips'
-    optical_sensor: str | dict = "planet_nicfi",
+    optical_sensor: str | dict = "planet_nicfi",  # a built-in, FILE.toml, or fields
     sar_sensor: str | dict = "sentinel1",
+    optical_nodata: float | None = None,  # beside what the files and the sensor say
+    sar_nodata: float | None = None,
     optical_bands: Sequence[str] = (),  # names of the files' bands, where they do not say
     sar_bands: Sequence[str] = (),
     labels: Path,  # polygons of mines (attribute `unsure`), or a raster of 1, 0 and others
@@ -969,5 +980,6 @@ def make_chips(
     rules = {"chip_px": chip_px, "background_share": background_share, "seed": seed}
     said = {"name": name, "target": target, "licence": licence, "source": source}
     said["synthetic"] = synthetic
-    given = {"optical": optical, "sar": sar}, sensors, bands
+    empty = {"optical": optical_nodata, "sar": sar_nodata}
+    given = {"optical": optical, "sar": sar}, sensors, bands, empty
     return cut_once(out, given, shapes, drawing, rules, said, progress)

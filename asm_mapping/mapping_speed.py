@@ -30,6 +30,7 @@ from scipy.special import expit
 from .artefact import load_artefact
 from .benchmark import PIXEL_M, PrototypeFusion, prototype_batch, texture
 from .config import UserError, project_root, read_json
+from .grid import Grid
 from .outputs import work_folder
 from asm_mapping.predict import (
     Job,
@@ -41,7 +42,6 @@ from asm_mapping.predict import (
     to_channels,
 )
 from .processes import Process, start
-from .scene import Grid
 
 # %% ../nbs/56_mapping_speed.ipynb #ca8fd4bb
 def write_repeated(

@@ -46,9 +46,9 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from .config import UserError, sha256_of_file
+from .grid import Grid, to_degrees, way_to_degrees
 from .inputs import check_shapes, open_raster, unreadable
 from .outputs import Claim, claim, files_behind
-from .scene import Grid, to_degrees, way_to_degrees
 
 # %% ../nbs/42_polygons.ipynb #1f059155
 LEVELS = 200  # map values 0 to 200 are probabilities 0 to 1

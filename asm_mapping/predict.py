@@ -6,16 +6,16 @@
 __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'FREE', 'LAYERS', 'NODATA', 'CLASS_COLOURS', 'STYLE', 'RAMP',
            'CLASS_STYLE', 'Lattice', 'first_pixel', 'block_windows', 'block_extent', 'kept_part', 'rising',
            'window_weights', 'MapSettings', 'make_map_settings', 'model_folder', 'open_cards', 'scene_sensor',
-           'physical', 'sample_scene', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'window_grid',
-           'read_role', 'to_channels', 'read_tile', 'make_batch', 'turned_back', 'probabilities', 'Canvas', 'add_tile',
-           'save_block', 'step_back', 'ahead', 'block_path', 'wanted_windows', 'hold_block', 'window_sizes',
-           'open_engines', 'compute_blocks', 'file_mark', 'make_plan', 'begun_plan', 'check_plan', 'load_block',
-           'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte',
-           'unwritable', 'check_whole', 'finish_layer', 'write_style', 'styles_of', 'open_scenes', 'check_dates',
-           'days_between', 'pixel_notes', 'prepare_map', 'portions', 'reach', 'prepare_worker', 'start_cluster',
-           'reach_cluster', 'compute_on_cluster', 'MapSummary', 'predict', 'files_beside', 'settle_engine',
-           'check_engine', 'left_blocks', 'begin_map', 'compute_rest', 'summary_path', 'read_summary',
-           'finished_before', 'check_disk', 'finish_map']
+           'physical', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'window_grid', 'read_role',
+           'to_channels', 'read_tile', 'make_batch', 'turned_back', 'probabilities', 'Canvas', 'add_tile', 'save_block',
+           'step_back', 'ahead', 'block_path', 'wanted_windows', 'hold_block', 'window_sizes', 'open_engines',
+           'compute_blocks', 'file_mark', 'make_plan', 'begun_plan', 'check_plan', 'load_block', 'whole_blocks',
+           'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte', 'unwritable',
+           'check_whole', 'finish_layer', 'write_style', 'styles_of', 'open_scenes', 'check_dates', 'days_between',
+           'pixel_notes', 'prepare_map', 'portions', 'reach', 'prepare_worker', 'start_cluster', 'reach_cluster',
+           'compute_on_cluster', 'MapSummary', 'predict', 'files_beside', 'settle_engine', 'check_engine',
+           'left_blocks', 'begin_map', 'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk',
+           'finish_map']
 
 # %% ../nbs/41_predict.ipynb #89beed37
 import hashlib
@@ -71,22 +71,23 @@ from asm_mapping.config import (
 )
 from .dataset import complete_, normalise_
 from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
+from .grid import Grid
 from .inputs import check_shapes, open_raster
 from asm_mapping.mosaic import (
-    Loss,
     Scene,
     check_fineness,
+    check_values,
     grid_over,
     open_scene,
     parse_date,
-    reaches_its_end,
+    sample_scene,
     scene_dates,
     sub_grid,
 )
 from .outputs import Claim, claim, files_behind, refuse_inputs, work_folder
 from .processes import LONGER, end_with_parent, told_late
-from .scene import Grid
 from .sensors import DECIBEL, LINEAR, REFLECTANCE, Sensor, linear_to_db, sensor_from
+from .sheet import Loss, reaches_its_end, same_band
 
 # %% ../nbs/41_predict.ipynb #d0faab04
 @dataclass(frozen=True)
@@ -182,9 +183,9 @@ class MapSettings(BaseModel):
     sar: tuple[Path, ...] = ()  # files of the SAR scene
     optical_bands: tuple[str, ...] = ()  # names in file order, where the files do not say
     sar_bands: tuple[str, ...] = ()
-    optical_sensor: str = ""  # built-in sensor of the files; the card's if empty
+    optical_sensor: str = ""  # of the files: a built-in, or FILE.toml; the card's if empty
     sar_sensor: str = ""
-    optical_nodata: float | None = None  # None: as the files or the sensor say
+    optical_nodata: float | None = None  # beside what the files and the sensor say
     sar_nodata: float | None = None
     area: Path | None = None  # polygons that limit the work
     engine: str = "auto"  # auto, eager, onnx, openvino, int8
@@ -251,11 +252,15 @@ def open_cards(runs: Iterable[Path]) -> tuple[list[Path], list[Card]]:  # model 
     return folders, cards
 
 # %% ../nbs/41_predict.ipynb #45edab6c
-def scene_sensor(card: Card, role: str, named: str) -> Sensor:
+def scene_sensor(
+    card: Card,
+    role: str,
+    named: str,  # a built-in sensor or FILE.toml; empty: the card's
+) -> tuple[Sensor, tuple[str, ...]]:  # with the card's bands; bands in the order it lists them
     "Choose the sensor that the files of a role are read with."
     trained = Sensor.model_validate(card.roles[role]["sensor"])
     if not named:
-        return trained
+        return trained, trained.bands
     given = sensor_from(named, role, f"--{role}-sensor")
     kinds = (REFLECTANCE, DECIBEL + LINEAR, ("digital_number",))
     if not any(given.unit in kind and trained.unit in kind for kind in kinds) or (
@@ -264,10 +269,14 @@ def scene_sensor(card: Card, role: str, named: str) -> Sensor:
         raise UserError(
             f"--{role}-sensor {named} is {given.unit}, the run wants {trained.unit}"
         )
-    missing = [band for band in trained.bands if band not in given.bands]
+    order = tuple(
+        next((band for band in trained.bands if same_band(band, one)), one)
+        for one in given.bands
+    )
+    missing = [band for band in trained.bands if band not in order]
     if missing:
         raise UserError(f"--{role}-sensor {named} has no band {', '.join(missing)}")
-    return given.model_copy(update={"bands": trained.bands})
+    return given.model_copy(update={"bands": trained.bands}), order
 
 
 def physical(
@@ -284,42 +293,23 @@ def physical(
     return made.copy_(linear_to_db(made)) if sensor.unit in LINEAR else made
 
 # %% ../nbs/41_predict.ipynb #a312c325
-def sample_scene(scene: Scene, places: int = 4, px: int = 128) -> np.ndarray:  # (band, pixel)
-    "Read valid physical values from small windows spread over a scene."
-    grid, found = scene.grid, []
-    for row in np.linspace(0, max(0, grid.height - px), places).astype(int):
-        for column in np.linspace(0, max(0, grid.width - px), places).astype(int):
-            low = row // px * px, column // px * px  # one tile of a file, not four
-            size = min(px, grid.height - low[0]), min(px, grid.width - low[1])
-            values, valid = scene.read(sub_grid(grid, *map(int, low), *map(int, size)), [])
-            found.append(physical(values, scene.sensor).numpy()[:, valid > 0])
-    return np.concatenate(found, axis=1)
-
-
 def check_range(scene: Scene, cards: list[Card]) -> list[str]:  # warnings
-    "Refuse values that cannot be what the card describes; tell of unusual ones."
+    "Refuse values that cannot be what the sensor claims; tell of what the runs never saw."
     sample, sensor = sample_scene(scene), scene.sensor
-    if not sample.size:
-        return [f"{scene.role}: no valid pixel where the scene was sampled"]
-    median, told = np.median(sample, axis=1), ", ".join(sensor.bands)
-    shown = ", ".join(f"{value:.3g}" for value in median)
-    where = f"{scene.sheets[0].path}: median {shown} ({told})"
-    if sensor.unit in REFLECTANCE and (median.max() > 1.5 or median.max() <= 1e-4):
-        raise UserError(
-            f"{where} is no reflectance from 0 to 1 when read as value x {sensor.scale:g}; "
-            f"say what the file holds with --optical-sensor, or rescale it"
-        )
-    if sensor.unit in DECIBEL and (sample.min() >= 0 or median.max() > 5 or median.min() < -60):
-        raise UserError(
-            f"{where} are no decibels of {sensor.unit.split('_')[0]}: convert the file "
-            "(10 x log10 of linear power), or name its sensor with --sar-sensor"
-        )
+    told = check_values(scene, sample)
+    if sample is None:
+        return told
+    median = physical(sample.median[:, None, None], sensor).numpy()[:, 0, 0]
     part = next(card.roles[scene.role] for card in cards if scene.role in card.roles)
     mean, std = (np.array(part[k])[: len(median)] for k in ("mean", "std"))
     far = np.abs(median - mean) > 3 * std
     names = [band for band, odd in zip(sensor.bands, far, strict=True) if odd]
+    if not names:
+        return told
+    shown = ", ".join(f"{value:.3g}" for value in median)
     trained = ", ".join(f"{m:.3g} +- {s:.2g}" for m, s in zip(mean, std, strict=True))
-    return [f"{where}: unusual {', '.join(names)}; trained on {trained}"] if names else []
+    where = f"{scene.sheets[0].path}: median {shown} ({', '.join(sensor.bands)})"
+    return [*told, f"{where}: unusual {', '.join(names)}; trained on {trained}"]
 
 # %% ../nbs/41_predict.ipynb #4dd11458
 def map_grid(scenes: dict[str, Scene], ratio: int) -> Grid:
@@ -923,11 +913,10 @@ def open_scenes(settings: MapSettings, cards: list[Card]) -> tuple[dict[str, Sce
             told.append(f"the run does not use {role}: {paths[0]} is left aside")
         if not paths or card is None:
             continue
-        sensor = scene_sensor(card, role, getattr(settings, f"{role}_sensor"))
-        given = getattr(settings, f"{role}_nodata")
-        nodata = None if given is None else (given,)
+        sensor, order = scene_sensor(card, role, getattr(settings, f"{role}_sensor"))
+        nodata = [n for n in [getattr(settings, f"{role}_nodata")] if n is not None]
         bands = getattr(settings, f"{role}_bands")
-        scenes[role] = open_scene(role, paths, sensor, bands=bands, nodata=nodata)
+        scenes[role] = open_scene(role, paths, sensor, bands=bands, order=order, nodata=nodata)
         told += check_range(scenes[role], cards)
     if not scenes:
         wanted = " and ".join(sorted({role for card in cards for role in card.roles}))

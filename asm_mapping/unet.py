@@ -297,6 +297,6 @@ def reference_size(
     if sar is not None and sar != (-(-height // ratio), -(-width // ratio)):
         raise UserError(
             f"SAR of {sar[0]} x {sar[1]} pixels at ratio {ratio} does not cover "
-            f"{height} x {width}: warp it to the reference grid (asm_mapping.scene)"
+            f"{height} x {width}: warp it to the reference grid (asm_mapping.grid)"
         )
     return height, width

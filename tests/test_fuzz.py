@@ -30,8 +30,8 @@ from asm_mapping.checksums import CHECKSUMS, write_checksums
 from asm_mapping.config import UserError, read_json, runs_root, write_json
 from asm_mapping.dataset import measure_statistics
 from asm_mapping.fusion import build_model
-from asm_mapping.scene import read_header
 from asm_mapping.sensors import SENSORS
+from asm_mapping.sheet import read_chip
 from asm_mapping.splits import make_splits
 from asm_mapping.store import prepare
 from asm_mapping.training import (
@@ -271,7 +271,7 @@ def test_a_header_that_promises_too_much_costs_nothing(home, side, compression, 
 def test_pipes_devices_and_folders_are_no_chips(home: Path):
     os.mkfifo(home / "pipe.tif")
     for path in (home / "pipe.tif", Path("/dev/zero"), home, home / "none.tif"):
-        assert told(lambda path=path: read_header(path)) is None
+        assert told(lambda path=path: read_chip(path, None)) is None
 
 
 # --- settings --------------------------------------------------------------------------------
