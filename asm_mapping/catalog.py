@@ -531,7 +531,7 @@ def read_part(manifest: Manifest, record: ChipRecord, part: str) -> FileContent 
         note_reading(record, part, read.sheet, files)
     return read
 
-
+# %% ../nbs/12_catalog.ipynb #f538a26a
 def note_reading(record: ChipRecord, role: str, sheet: Sheet, files: RoleFiles) -> None:
     "Note where a file says something else of itself than the manifest."
     sensor, listed = files.sensor, len(files.sensor.bands)
@@ -845,7 +845,7 @@ def check_dataset(
         near_duplicates=[pair for pair in pairs if pair[:2] not in equal],
     )
 
-
+# %% ../nbs/12_catalog.ipynb #d4da1d84
 def linked_files(root: Path, files: Iterable[str]) -> int:
     "Count files whose links lead out of a dataset's root."
     root = root.resolve()

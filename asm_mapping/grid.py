@@ -202,7 +202,7 @@ def near(grid: Grid, other: Grid) -> Grid:
     moved = Affine.translation(turns * turn, 0) * grid.transform
     return replace(grid, transform=moved) if turns else grid
 
-
+# %% ../nbs/07_grid.ipynb #3e9df48a
 def bounds_on(
     grid: Grid,
     other: Grid,  # whose CRS is asked for, and where on a CRS that goes around

@@ -110,7 +110,7 @@ SENSORS = {
     )
 }
 
-
+# %% ../nbs/01_sensors.ipynb #4fb268be
 def sensor_from(
     given: str
     | dict,  # a built-in name, FILE.toml, or fields; `base`: a built-in to start from
@@ -143,7 +143,7 @@ USUAL = {  # scale and offset that files are delivered with
 MOST_DB = 200.0  # beyond it nothing was measured: -9999 and the like
 LEAST_REFLECTANCE = -0.5  # a correction may overshoot a little
 
-
+# %% ../nbs/01_sensors.ipynb #fcd00eb6
 def same_numbers(some: Sequence[float], others: Sequence[float]) -> bool:
     "Compare numbers that may have been stored in 32 bits."
     return all(isclose(a, b, rel_tol=1e-6) for a, b in zip(some, others, strict=True))
@@ -178,7 +178,7 @@ def implausible(
         return "no linear power"
     return ""
 
-
+# %% ../nbs/01_sensors.ipynb #f89f6bb1
 def meant_instead(
     sensor: Sensor, median: np.ndarray, ends: tuple[float, float]
 ) -> dict[str, str | float]:  # fields of a sensor: base, or scale and offset; empty: none

@@ -60,7 +60,7 @@ def same_band(wanted: str, told: str) -> bool:
         return True
     return len(named) == 1 and any({*words_of(wanted), *named} <= group for group in groups)
 
-
+# %% ../nbs/10_sheet.ipynb #ef075943
 def match_bands(
     sensor: Sensor,
     told: Sequence[str | None],  # what the file calls its bands, alpha left out
@@ -113,7 +113,7 @@ def north_up(
         turn = turn * Affine.translation(0, source.height) * Affine.scale(1, -1)
     return check_place(name, Grid(source.crs, turn, source.height, source.width)), south_up
 
-
+# %% ../nbs/10_sheet.ipynb #c2eb2dba
 def refuse_points(source: rasterio.DatasetReader) -> None:
     "Refuse a file that only points or polynomials place."
     name, new = source.name, f"{Path(source.name).stem}_placed.tif"
@@ -187,7 +187,7 @@ def own_scaling(
     own = sensor.scale, sensor.offset
     return tuple(own if known else tag for tag, known in zip(tags, silent, strict=True))
 
-
+# %% ../nbs/10_sheet.ipynb #4579306e
 def find_bands(
     source: rasterio.DatasetReader,
     sensor: Sensor,
@@ -280,7 +280,7 @@ def open_sheet(path: Path, sensor: Sensor, **given: Any) -> Sheet:  # given: of 
     except (OSError, CRSError, RasterioError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
 
-
+# %% ../nbs/10_sheet.ipynb #60baaa30
 def refuse_lacking(sheets: Sequence[Sheet], sensor: Sensor) -> None:
     "Refuse files that do not have all of a sensor's bands between them."
     found = {band for sheet in sheets for band, _ in sheet.bands}
@@ -328,7 +328,7 @@ class Pixels(NamedTuple):
         "Mark the pixels with data."
         return (self.seen & ~self.nodata).astype(np.uint8)
 
-
+# %% ../nbs/10_sheet.ipynb #16447c31
 def take(
     source: rasterio.DatasetReader, sheet: Sheet, window: Window | None = None
 ) -> np.ndarray:  # (layer, row, column)
@@ -418,7 +418,7 @@ def spread(
     zeros = float((some == 0).all(axis=0).mean())
     return Spread(np.median(some, axis=1), (float(seen.min()), float(seen.max())), zeros)
 
-
+# %% ../nbs/10_sheet.ipynb #4164d93a
 def judge_values(
     spreads: Sequence[Spread],  # of all chips, or of a scene
     sensor: Sensor,
@@ -550,7 +550,7 @@ def block_sides(sheet: Sheet) -> tuple[int, int]:  # rows, columns
     except (RasterioError, UserError):
         return sheet.grid.height, sheet.grid.width
 
-
+# %% ../nbs/10_sheet.ipynb #a4416451
 def salvage(
     sheet: Sheet, window: Window, losses: list[Loss]
 ) -> tuple[np.ndarray, np.ndarray]:  # layers of `take`, bad (row, column) bool
