@@ -26,6 +26,16 @@ from asm_mapping.sensors import SENSORS, Sensor, sensor_from
 from asm_mapping.store import open_store, prepare
 
 HERE = Affine(10, 0, 600_000, 0, -10, 700_000)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def away(tmp_path_factory: pytest.TempPathFactory):
+    "Keep stores away from a person's data."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASM_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 ROLES = {"optical": "sentinel2", "sar": "sentinel1"}
 NAMES = {  # what files call a sensor's bands
     "optical": [None, ("B2", "B3", "B4", "B8"), ("b02", "green", "refl_B04", "NIR")],
