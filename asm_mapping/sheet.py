@@ -9,12 +9,14 @@ __all__ = ['NO_BAND', 'words_of', 'same_band', 'match_bands', 'north_up', 'refus
            'opened', 'close_opened', 'Loss', 'read_sheet', 'read_twice', 'block_sides', 'salvage']
 
 # %% ../nbs/10_sheet.ipynb #6b787417
+import math
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +53,7 @@ def words_of(text: str) -> list[str]:
     return [re.sub(r"^b0(\d)$", r"b\1", word) for word in found if word]
 
 
+@cache
 def same_band(wanted: str, told: str) -> bool:
     "Tell whether a description means a band (B4, B04, Red and red_mean do mean red)."
     groups = [{*words_of(" ".join(names))} for names in ALIASES.values()]
@@ -99,10 +102,11 @@ def north_up(
             f"{name}: has no CRS, so nobody knows where it lies; if you know it: "
             f"gdal_edit.py -a_srs EPSG:NUMBER {name}"
         )
-    straight = max(abs(turn.b), abs(turn.d)) <= 1e-6 * abs(turn.a)
+    straight = max(abs(turn.b), abs(turn.d)) <= 1e-6 * abs(turn.a) < math.inf
+    straight &= math.isfinite(turn.c + turn.e + turn.f)
     if source.crs is None and straight:
         return Grid(None, turn, source.height, source.width), False
-    if not straight or turn.a <= 0 or turn.e == 0:
+    if not straight or min(turn.a, abs(turn.e)) < 1e-9:
         target = f"-t_srs {source.crs.to_string()[:40]} " if source.crs else ""
         raise UserError(
             f"{name}: its grid is rotated or mirrored; make it north-up: gdalwarp {target}"
@@ -111,7 +115,8 @@ def north_up(
     south_up = turn.e > 0
     if south_up:
         turn = turn * Affine.translation(0, source.height) * Affine.scale(1, -1)
-    return check_place(name, Grid(source.crs, turn, source.height, source.width)), south_up
+    grid = Grid(source.crs, turn, source.height, source.width)
+    return check_place(name, grid) if placed else grid, south_up  # chips: by their footprint
 
 # %% ../nbs/10_sheet.ipynb #c2eb2dba
 def refuse_points(source: rasterio.DatasetReader) -> None:
@@ -248,7 +253,8 @@ def describe(
         (scale / sensor.scale, (offset - sensor.offset) / sensor.scale)
         for scale, offset in scales
     )
-    tags = {k: str(v) for k, v in source.tags().items() if len(str(v)) < 200}
+    tags = source.tags() if placed else {}  # of scenes: for their dates
+    tags = {k: str(v) for k, v in tags.items() if len(str(v)) < 200}
     return Sheet(
         path, grid, south_up, bands, told, alpha, any(not plain & f for f in told_by),
         tuple(sorted(n for n in empty if n == n)), recode, scales[0] if scales else None,
@@ -410,13 +416,19 @@ def spread(
     values: np.ndarray,  # (band, ...) the sensor's numbers
     valid: np.ndarray,  # (...) nonzero where there is data
 ) -> Spread | None:  # None: nothing is valid
-    "Sum up an image, its median by every fourth row and column of a chip."
-    seen = values[:, valid != 0]
-    if not seen.size:
+    "Sum up an image: its median by some 64 rows and columns, its ends by all pixels."
+    seen, steps = valid != 0, [max(1, side // 64) for side in valid.shape]
+    some = tuple(slice(None, None, step) for step in steps)
+    if not seen[some].any():  # few pixels: all count
+        some = (slice(None),) * valid.ndim
+    part = values[:, *some][:, seen[some]]
+    if not part.size:
         return None
-    some = seen[:, :: max(1, seen.shape[1] // 4096)]
-    zeros = float((some == 0).all(axis=0).mean())
-    return Spread(np.median(some, axis=1), (float(seen.min()), float(seen.max())), zeros)
+    rest = part if values.dtype.kind == "u" else values  # unsigned numbers hold no -9999
+    if rest is values and not seen.all():
+        rest = np.where(seen, values, part[0, 0])
+    zeros = float((part == 0).all(axis=0).mean())
+    return Spread(np.median(part, axis=1), (float(rest.min()), float(rest.max())), zeros)
 
 # %% ../nbs/10_sheet.ipynb #4164d93a
 def judge_values(
