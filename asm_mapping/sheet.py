@@ -176,7 +176,8 @@ def own_scaling(
     source: rasterio.DatasetReader, sensor: Sensor, numbers: Sequence[int]
 ) -> tuple[tuple[float, float], ...]:  # scale, offset a band; none: the sensor's hold
     "Take a file's own scale and offset; one that contradicts a person's word is a UserError."
-    tags = [(source.scales[n - 1], source.offsets[n - 1]) for n in numbers]
+    scales, offsets = source.scales, source.offsets
+    tags = [(scales[n - 1], offsets[n - 1]) for n in numbers]
     silent = [same_numbers(tag, (1.0, 0.0)) for tag in tags]
     same = [same_numbers(tag, (sensor.scale, sensor.offset)) for tag in tags]
     if sensor.unit == "digital_number" or all(map(any, zip(silent, same, strict=True))):
@@ -238,16 +239,17 @@ def describe(
     kinds = list(source.colorinterp)
     alpha = kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds else 0
     numbers = [n for n in source.indexes if n != alpha]
-    told = tuple(names) or tuple(source.descriptions[n - 1] for n in numbers)
+    called, marks, flags = source.descriptions, source.nodatavals, source.mask_flag_enums
+    told = tuple(names) or tuple(called[n - 1] for n in numbers)
     if len(told) != len(numbers):
         raise UserError(f"{path}: {len(told)} band names given, it has {len(numbers)} bands")
     bands, scales, empty = tuple((i, n) for i, n in enumerate(numbers)), (), ()
     if sensor is not None:
         bands = find_bands(source, sensor, numbers, told, order)
         scales = own_scaling(source, sensor, [number for _, number in bands])
-        tags = [source.nodatavals[number - 1] for _, number in bands]
+        tags = [marks[number - 1] for _, number in bands]
         empty = {float(n) for n in (*nodata, sensor.nodata, *tags) if n is not None}
-    told_by = [{*source.mask_flag_enums[number - 1]} for _, number in bands]
+    told_by = [{*flags[number - 1]} for _, number in bands]
     plain = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
     recode = tuple(
         (scale / sensor.scale, (offset - sensor.offset) / sensor.scale)
