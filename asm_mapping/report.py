@@ -369,6 +369,8 @@ def page_notebook(
         else:
             left_out = []  # raw cells: front matter, or for one tool alone
         lost += [f"{page.notebook}: {told}" for told in left_out]
+    for number, cell in enumerate(cells):  # the same page has the same bytes
+        cell["id"] = f"cell-{number}"
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata), lost
