@@ -346,7 +346,8 @@ def in_folder(folder: Path) -> Path:
             if name.suffix.lower() == ".gdb":
                 return name
         raise UserError(f"{folder}: a FileGDB's name must end in .gdb: mv {told} {told}.gdb")
-    shapes = [file for file in files if file.suffix.lower() == ".shp"]
+    seen = [file for file in files if file.name[0] != "."]  # as macOS's ._mines.shp
+    shapes = [file for file in seen if file.suffix.lower() == ".shp"]
     if len(shapes) == 1:
         return shapes[0]
     if shapes:

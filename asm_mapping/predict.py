@@ -40,7 +40,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import geopandas
 import numpy as np
 import rasterio
 import rasterio.shutil
@@ -71,7 +70,7 @@ from asm_mapping.config import (
 )
 from .dataset import complete_, normalise_
 from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
-from .inputs import check_shapes, open_raster
+from .inputs import open_raster
 from asm_mapping.mosaic import (
     Loss,
     Scene,
@@ -87,6 +86,7 @@ from .outputs import Claim, claim, files_behind, refuse_inputs, work_folder
 from .processes import LONGER, end_with_parent, told_late
 from .scene import Grid
 from .sensors import DECIBEL, LINEAR, REFLECTANCE, Sensor, linear_to_db, sensor_from
+from .shapes import read_surfaces
 
 # %% ../nbs/41_predict.ipynb #d0faab04
 @dataclass(frozen=True)
@@ -333,16 +333,7 @@ def map_grid(scenes: dict[str, Scene], ratio: int) -> Grid:
 
 def read_area(path: Path, grid: Grid) -> shapely.Geometry:  # in the grid's CRS
     "Read the polygons that limit the work; none or none inside is a UserError."
-    check_shapes(path)
-    try:
-        shapes = geopandas.read_file(path)
-    except Exception as error:  # pyogrio raises its own kinds for each format
-        raise UserError(f"{path}: cannot be read as polygons ({str(error)[:120]})") from None
-    if shapes.crs is None:
-        raise UserError(f"{path}: has no CRS; save it with one (GeoJSON has EPSG:4326)")
-    shapes = shapes[
-        shapes.geometry.notna() & shapes.geom_type.isin(["Polygon", "MultiPolygon"])
-    ]
+    shapes, _ = read_surfaces(path)
     area = shapely.make_valid(shapes.to_crs(grid.crs.to_wkt()).union_all())
     turn = grid.transform
     edges = turn * (0, grid.height), turn * (grid.width, 0)
