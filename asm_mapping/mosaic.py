@@ -473,7 +473,7 @@ def check_fineness(scene: Scene, grid: Grid) -> None:
             )
 
 # %% ../nbs/11_mosaic.ipynb #d26d1b53
-DATE_TAGS = ("ACQUISITION_DATE", "ACQUISITIONDATETIME", "DATE", "TIFFTAG_DATETIME")
+DATE_TAGS = ("ACQUISITION_DATE", "ACQUISITIONDATETIME", "DATE")
 
 
 def parse_date(text: str) -> date | None:
