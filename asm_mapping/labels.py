@@ -104,7 +104,7 @@ def read_polygons(
     found = gpd.GeoDataFrame(
         {"unsure": unsure_rows(table, path)}, geometry=table.geometry.to_numpy(), crs=table.crs
     )
-    kept = found.area > 0
+    kept = shapely.area(found.geometry.to_numpy()) > 0
     return Drawn(found[kept].reset_index(drop=True), len(found), mended, int((~kept).sum()))
 
 # %% ../nbs/18_labels.ipynb #fa3073a4
