@@ -38,16 +38,20 @@ def read_shapes(
             if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
                 source = f"GeoJSON:{found}"
             layers = [name for name, kind in pyogrio.list_layers(source) if kind]
-            if len(layers) != 1:
-                names = f"{len(layers)} layers" if layers else "no layer"
+            if not layers:
+                raise UserError(f"{found}: no layer of it has shapes: name the file with them")
+            if len(layers) > 1:
+                names = ", ".join(layers[:9]) + ", ..." * (len(layers) > 9)
                 raise UserError(
-                    f"{found}: {names} with shapes ({', '.join(layers)}), one is wanted: "
+                    f"{found}: {len(layers)} layers with shapes ({names}), one is wanted: "
                     f"ogr2ogr one.gpkg {told} LAYER"
                 )
             table = pyogrio.read_dataframe(source, layer=layers[0])
     except (RuntimeError, OSError, ValueError, ShapelyError) as error:
         why = str(error).partition("\n")[0][:200]
-        raise UserError(f"{found}: cannot be read as shapes ({why})") from None
+        raise UserError(
+            f"{found}: cannot be read as shapes ({why}); fetch it again, or export it anew"
+        ) from None
     if table.crs is None:
         raise UserError(
             f"{found}: has no CRS, so nobody knows where its shapes lie; if you know it: "
