@@ -33,7 +33,7 @@ import rasterio
 import shapely
 from affine import Affine
 from geopandas import GeoDataFrame, GeoSeries
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, RasterioError
 from rasterio.features import rasterize
 from rasterio.features import shapes as outlines_of
@@ -108,15 +108,14 @@ def read_polygons(
     return Drawn(found[kept].reset_index(drop=True), len(found), mended, int((~kept).sum()))
 
 # %% ../nbs/18_labels.ipynb #fa3073a4
-UNDECIDED = 2  # beside 1, a mine, and 0, none
-MOST_VALUES = 1000  # told apart in a label raster
-
-
 def label_grid(source: rasterio.DatasetReader) -> Grid:
     "Take a label raster's grid; no CRS, or several bands, are a UserError."
     path, grid = source.name, file_grid(source)
     if grid.crs is None:
-        raise UserError(f"{path}: has no CRS; if you know it: gdal_edit.py -a_srs EPSG:NUMBER")
+        raise UserError(
+            f"{path}: has no CRS; if you know it: gdal_edit.py -a_srs EPSG:NUMBER "
+            f"{shlex.quote(path)}"
+        )
     bands = source.count - (ColorInterp.alpha in source.colorinterp)
     if bands != 1:
         raise UserError(
@@ -124,6 +123,10 @@ def label_grid(source: rasterio.DatasetReader) -> Grid:
             f"{shlex.quote(path)} one_band.tif"
         )
     return grid
+
+# %% ../nbs/18_labels.ipynb #c01db62b
+UNDECIDED = 2  # beside 1, a mine, and 0, none
+MOST_VALUES = 100  # told apart in a label raster
 
 
 def read_kinds(
@@ -133,18 +136,22 @@ def read_kinds(
 ) -> np.ndarray:  # (row, column): 0, 1 or UNDECIDED
     "Sort the pixels of a label raster, and count its values."
     values = source.read(1, window=window)
-    known = source.read_masks(1, window=window) != 0
+    known = np.ones(values.shape, bool)
+    if MaskFlags.per_dataset in source.mask_flag_enums[0]:
+        known = source.read_masks(1, window=window) != 0
     if source.nodata is not None:
         known &= values != source.nodata
     if ColorInterp.alpha in source.colorinterp:
         band = source.colorinterp.index(ColorInterp.alpha) + 1
         known &= source.read(band, window=window) != 0
     none, mine = known & (values == 0), known & (values == 1)
-    other = np.unique(values[known & ~none & ~mine], return_counts=True)
+    other, pixels = np.unique(values[known & ~none & ~mine], return_counts=True)
     seen.update({"0": int(none.sum()), "1": int(mine.sum()), "nodata": int((~known).sum())})
-    for value, count in zip(*other, strict=True):
+    often = np.argsort(-pixels, kind="stable")[:MOST_VALUES]
+    for value, count in zip(other[often], pixels[often], strict=True):
         told = str(value).removesuffix(".0")
         seen[told if told in seen or len(seen) < MOST_VALUES else "others"] += int(count)
+    seen["others"] += int(pixels.sum() - pixels[often].sum())
     return np.select([none, mine], [0, 1], UNDECIDED).astype(np.uint8)
 
 # %% ../nbs/18_labels.ipynb #cbcc4016

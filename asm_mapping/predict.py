@@ -71,6 +71,7 @@ from asm_mapping.config import (
 from .dataset import complete_, normalise_
 from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
 from .inputs import open_raster
+from .labels import grid_box, onto_grid
 from asm_mapping.mosaic import (
     Loss,
     Scene,
@@ -334,10 +335,8 @@ def map_grid(scenes: dict[str, Scene], ratio: int) -> Grid:
 def read_area(path: Path, grid: Grid) -> shapely.Geometry:  # in the grid's CRS
     "Read the polygons that limit the work; none or none inside is a UserError."
     shapes, _ = read_surfaces(path)
-    area = shapely.make_valid(shapes.to_crs(grid.crs.to_wkt()).union_all())
-    turn = grid.transform
-    edges = turn * (0, grid.height), turn * (grid.width, 0)
-    area = area.intersection(shapely.box(*edges[0], *edges[1]))
+    placed = shapely.make_valid(onto_grid(shapes.geometry, grid).to_numpy())
+    area = shapely.union_all(placed).intersection(grid_box(grid))
     if area.is_empty:
         raise UserError(f"{path}: no polygon of it meets the scene")
     return area

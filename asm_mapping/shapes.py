@@ -47,6 +47,12 @@ def read_shapes(
                     f"ogr2ogr one.gpkg {told} LAYER"
                 )
             table = pyogrio.read_dataframe(source, layer=layers[0])
+    except UnicodeDecodeError:
+        kept = shlex.quote(str(found.with_suffix(".cpg")))
+        raise UserError(
+            f"{found}: its names are not written in the encoding that is told; if you know it: "
+            f"echo ISO-8859-1 > {kept}"
+        ) from None
     except (RuntimeError, OSError, ValueError, ShapelyError) as error:
         why = str(error).partition("\n")[0][:200]
         raise UserError(
