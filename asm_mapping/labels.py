@@ -927,11 +927,11 @@ def file_names(scenes: Scenes, shapes: dict[str, Path | None]) -> dict[str, Any]
     }
 
 
-def hashes_of(path: str | Path) -> dict[str, str]:  # name: hash
+def hashes_of(path: str | Path) -> list[str]:  # hash and name, as sha256sum writes them
     "Hash all files that labels or shapes are read from, but for indexes and locks."
     files = files_behind([path]) if is_raster(path) else parts_of(check_shapes(path))
     kept = [one for one in files if one.suffix.lower() not in LOOKED_UP and one.stat().st_size]
-    return {one.name: sha256_of_file(one) for one in kept}
+    return [f"{sha256_of_file(one)}  {one.name}" for one in sorted(kept)]
 
 # %% ../nbs/18_labels.ipynb #d7d2b1c9
 DONE = "done.json"  # in the hidden folder of a dataset
