@@ -724,7 +724,7 @@ def quantise(
 # %% ../nbs/53_cli.ipynb #8845b752
 @told
 def chips(
-    labels: Annotated[Path, typer.Option(help="polygons of mines; `unsure` is ignored")],
+    labels: Annotated[Path, typer.Option(help="mines: polygons, or a raster of 1 and 0")],
     out: Annotated[Path, typer.Option(help="folder of the dataset; must not exist")],
     optical: Files = None,
     sar: Files = None,

@@ -246,7 +246,7 @@ def check_values(scene: Scene, sample: Spread | None) -> list[str]:  # warnings
     return [*told, f"{where}: {doubt}"] if doubt else told
 
 # %% ../nbs/11_mosaic.ipynb #d26d1b53
-DATE_TAGS = ("ACQUISITION_DATE", "ACQUISITIONDATETIME", "DATE", "TIFFTAG_DATETIME")
+DATE_TAGS = ("ACQUISITION_DATE", "ACQUISITIONDATETIME", "DATE")
 
 
 def parse_date(text: str) -> date | None:

@@ -22,7 +22,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -47,8 +46,9 @@ from tqdm import tqdm
 
 from .config import UserError, sha256_of_file
 from .grid import Grid, to_degrees, way_to_degrees
-from .inputs import check_shapes, open_raster, unreadable
+from .inputs import open_raster, unreadable
 from .outputs import Claim, claim, files_behind
+from .shapes import read_shapes
 
 # %% ../nbs/42_polygons.ipynb #1f059155
 LEVELS = 200  # map values 0 to 200 are probabilities 0 to 1
@@ -861,11 +861,7 @@ def read_sites(
     path: Path,  # as map_to_sites wrote it
 ) -> GeoDataFrame:
     "Read a file of sites, in order of their numbers."
-    path = check_shapes(path)
-    try:
-        found = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
-    except (OSError, ValueError, DataSourceError) as error:
-        raise unreadable(path, error) from None
+    found = read_shapes(path)
     return found.sort_values("id", ignore_index=True) if "id" in found else found
 
 # %% ../nbs/42_polygons.ipynb #1576bc24

@@ -40,7 +40,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import geopandas
 import numpy as np
 import rasterio
 import rasterio.shutil
@@ -72,7 +71,8 @@ from asm_mapping.config import (
 from .dataset import complete_, normalise_
 from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
 from .grid import Grid
-from .inputs import check_shapes, open_raster
+from .inputs import open_raster
+from .labels import grid_box, onto_grid
 from asm_mapping.mosaic import (
     Scene,
     check_fineness,
@@ -87,6 +87,7 @@ from asm_mapping.mosaic import (
 from .outputs import Claim, claim, files_behind, refuse_inputs, work_folder
 from .processes import LONGER, end_with_parent, told_late
 from .sensors import DECIBEL, LINEAR, REFLECTANCE, Sensor, linear_to_db, sensor_from
+from .shapes import read_surfaces
 from .sheet import Loss, reaches_its_end, same_band
 
 # %% ../nbs/41_predict.ipynb #d0faab04
@@ -323,20 +324,9 @@ def map_grid(scenes: dict[str, Scene], ratio: int) -> Grid:
 
 def read_area(path: Path, grid: Grid) -> shapely.Geometry:  # in the grid's CRS
     "Read the polygons that limit the work; none or none inside is a UserError."
-    check_shapes(path)
-    try:
-        shapes = geopandas.read_file(path)
-    except Exception as error:  # pyogrio raises its own kinds for each format
-        raise UserError(f"{path}: cannot be read as polygons ({str(error)[:120]})") from None
-    if shapes.crs is None:
-        raise UserError(f"{path}: has no CRS; save it with one (GeoJSON has EPSG:4326)")
-    shapes = shapes[
-        shapes.geometry.notna() & shapes.geom_type.isin(["Polygon", "MultiPolygon"])
-    ]
-    area = shapely.make_valid(shapes.to_crs(grid.crs.to_wkt()).union_all())
-    turn = grid.transform
-    edges = turn * (0, grid.height), turn * (grid.width, 0)
-    area = area.intersection(shapely.box(*edges[0], *edges[1]))
+    shapes, _ = read_surfaces(path)
+    placed = shapely.make_valid(onto_grid(shapes.geometry, grid).to_numpy())
+    area = shapely.union_all(placed).intersection(grid_box(grid))
     if area.is_empty:
         raise UserError(f"{path}: no polygon of it meets the scene")
     return area

@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from .catalog import SplitRules
-from .config import UserError, whole_file
+from .config import UserError, composed, encoding_of, whole_file
 
 # %% ../nbs/14_splits.ipynb #2c34b41d
 EARTH = Transformer.from_crs(
@@ -357,7 +357,8 @@ def read_splits(
     if not Path(path).exists():
         raise UserError(f"{path} does not exist: run compare, or make_splits and write_splits")
     try:
-        splits = pd.read_csv(path, dtype=str, keep_default_na=False)
+        text = {"dtype": str, "keep_default_na": False, "encoding": encoding_of(path)}
+        splits = pd.read_csv(path, **text).map(composed, na_action="ignore")
         splits = splits.set_index("chip", drop=False)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is no table of splits ({error}): delete it") from None

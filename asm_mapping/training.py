@@ -73,6 +73,8 @@ from .checksums import CHECKSUMS, check_intact, intact, write_checksums
 from asm_mapping.config import (
     MARK,
     UserError,
+    composed,
+    encoding_of,
     findings,
     folder_name,
     own_folder,
@@ -335,7 +337,8 @@ def comparison_splits(
         with whole_file(path) as partial:
             made.to_csv(partial, index=False)
     try:
-        kept = pd.read_csv(path, dtype=str, keep_default_na=False)
+        text = {"dtype": str, "keep_default_na": False, "encoding": encoding_of(path)}
+        kept = pd.read_csv(path, **text).map(composed, na_action="ignore")
     except (OSError, ValueError):
         kept = pd.DataFrame()
     if not kept.equals(made.reset_index(drop=True)):

@@ -21,12 +21,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import rasterio
 import torch
 from helpers import write_dataset
+from pyogrio import write_dataframe
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine, from_origin
+from shapely.geometry import shape
 
 from asm_mapping.artefact import Card, save_artefact
 from asm_mapping.cli import main
@@ -205,6 +208,7 @@ TEXTS = (
     b"SQLite format 3\0" + bytes(200), b"PAR1" + bytes(99) + b"PAR1",
     b"\0\0\x27\x0a" + bytes(96),
     b"a." * 99_999 + b"a = 1", b'bands = ["a"]\nunit = "x"', b"a,\n" * 10**6,
+    b'{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline ! read /dev/zero"}',
 )  # fmt: skip
 
 
@@ -214,6 +218,36 @@ def text(path: Path, rng: random.Random) -> None:
         no_file(path, rng)
     else:
         path.write_bytes(rng.choice(TEXTS))
+
+
+def shapes_folder(path: Path, rng: random.Random) -> None:
+    "A FileGDB or a folder of shapefiles that is damaged, or leads astray."
+    table = geopandas.GeoDataFrame(
+        {"unsure": [0.0] * 9}, geometry=[shape(SQUARE)] * 9, crs=4326
+    )
+    write_dataframe(table, path, driver="OpenFileGDB", layer="mines")
+    files = sorted(path.iterdir())
+    what, one = rng.randrange(6), rng.choice(files)
+    if what == 0:
+        for one in rng.sample(files, 3):
+            data = bytearray(one.read_bytes())
+            for _ in range(rng.randint(1, 30)):
+                data[rng.randrange(len(data))] = rng.choice((0, 255, rng.randrange(256)))
+            one.write_bytes(data)
+    elif what == 1:
+        one.write_bytes(one.read_bytes()[: rng.randrange(one.stat().st_size)])
+    elif what == 2:
+        one.unlink()
+        no_file(one, rng)
+    elif what == 3:
+        write_dataframe(table, path, driver="OpenFileGDB", layer="more", append=True)
+    elif what == 4:
+        (path / "a00000001.gdbtable").unlink()
+        for name in ("a.shp", "b.shp")[: rng.randint(0, 2)]:
+            write_dataframe(table, path / name)
+    else:
+        for number in range(11_000):
+            (path / f"{number}.lock").touch()
 
 
 def spoil_card(model: Path, rng: random.Random) -> None:
@@ -351,12 +385,13 @@ class Ground:
 
     def texts(self, here: Path, rng: random.Random, kind: int) -> tuple[str, list[str]]:
         "Give a text to a command that reads one."
-        ending = rng.choice((".geojson", ".gpkg", ".shp", ".parquet", ".kml"))
+        ending = rng.choice((".geojson", ".gpkg", ".shp", ".parquet", ".kml", ".gdb"))
+        make = shapes_folder if ending == ".gdb" else text
         if kind == 17:
-            text(path := here / f"x{ending}", rng)
+            make(path := here / f"x{ending}", rng)
             return "shapes chips", self.chips(here, path, self.scene)
         if kind == 18:
-            text(path := here / f"x{ending}", rng)
+            make(path := here / f"x{ending}", rng)
             area = self.predict(here, self.folder / "run", self.scene, "--area", path)
             return "shapes predict", area
         if rng.random() < 0.3:
