@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['MOST_BANDS', 'BLOCK_BYTES', 'CHIP_BYTES', 'RASTERS', 'CHIPS', 'SCENES', 'OVERVIEWS', 'SHAPES', 'GEOPACKAGES',
-           'WITH_SHAPES', 'check_block', 'raster_kind', 'open_raster', 'unreadable', 'check_shapes']
+           'WITH_SHAPES', 'check_block', 'raster_kind', 'open_raster', 'unreadable', 'files_behind', 'check_shapes']
 
 # %% ../nbs/06_inputs.ipynb #3fce8fa6
 import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -402,6 +403,19 @@ def unreadable(path: str | Path, error: Exception) -> UserError:
         return UserError(f"{path}: does not exist")
     why = str(error.__cause__ or error).partition("\n")[0][:200]
     return UserError(f"{path}: truncated or damaged ({why}); fetch it again")
+
+# %% ../nbs/06_inputs.ipynb #67f2a05e
+def files_behind(paths: Iterable[Path]) -> list[Path]:  # the paths themselves, too
+    "List the local files that rasters are read from, with the sources of VRTs."
+    found: dict[Path, None] = {}
+    left = [Path(path) for path in paths]
+    while left:
+        path = left.pop()
+        if path not in found:
+            found[path] = None
+            with suppress(UserError, RasterioError), open_raster(path) as source:
+                left += map(Path, source.files)
+    return list(found)
 
 # %% ../nbs/06_inputs.ipynb #f1eace1f
 SHAPES = {
