@@ -34,6 +34,7 @@ from asm_mapping.config import (
     keep_freed_memory,
     only_one,
     runs_root,
+    sha256_of,
     stay_local,
     write_json,
 )
@@ -551,7 +552,9 @@ def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] =
 @told
 def publish(
     name: Annotated[str, typer.Argument(help="comparison, or benchmark")],
-    overwrite: Annotated[bool, typer.Option(help="replace tables that say otherwise")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="replace what was published from here")
+    ] = False,
 ) -> None:
     "Copy a comparison's tables from the runs folder to reports/NAME, to be committed."
     from asm_mapping.report import publish_tables
@@ -649,8 +652,8 @@ def predict(
 
 # %% ../nbs/53_cli.ipynb #d188d51a
 def page_of(out: Path) -> Path:
-    "Name the page of a map."
-    return runs_root() / "maps" / f"{out.stem}.ipynb"
+    "Name the page of a map: after its file, and the hash of where that is."
+    return runs_root() / "maps" / f"{out.stem}-{sha256_of(str(out.resolve()))[:6]}.ipynb"
 
 
 def check_page(out: Path) -> None:

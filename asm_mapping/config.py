@@ -139,10 +139,17 @@ def shared_data() -> Path | None:  # folder of real imagery, or None where there
 NO_NETWORK = {
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # /vsicurl/, /vsis3/ and their kind
     "GDAL_HTTP_PROXY": "127.0.0.1:9",  # drivers that ask by themselves: nobody answers there
+    "GDAL_HTTPS_PROXY": "127.0.0.1:9",
+    "no_proxy": "",  # hosts that libcurl would ask without a proxy
+    "NO_PROXY": "",
     "GDAL_HTTP_MAX_RETRY": "0",
     "PROJ_NETWORK": "OFF",
 }
-STRICT = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES"}
+STRICT = {
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "YES",  # files beside another only by their exact names
+}
 
 
 def network_allowed() -> bool:

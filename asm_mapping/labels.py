@@ -55,7 +55,14 @@ from asm_mapping.config import (
     write_json,
 )
 from .grid import Grid, aligned_grid, nearest_ratio
-from .inputs import RASTERS, check_shapes, open_raster, parts_of, unreadable
+from asm_mapping.inputs import (
+    RASTERS,
+    check_shapes,
+    files_behind,
+    open_raster,
+    parts_of,
+    unreadable,
+)
 from asm_mapping.mosaic import (
     Scene,
     check_fineness,
@@ -65,7 +72,6 @@ from asm_mapping.mosaic import (
     source_window,
     sub_grid,
 )
-from .outputs import files_behind
 from .sensors import Sensor, sensor_from
 from .shapes import read_surfaces
 from .sheet import north_up

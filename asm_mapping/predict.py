@@ -14,7 +14,7 @@ __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'FREE', 'LAYERS', 'NOD
            'check_whole', 'finish_layer', 'write_style', 'styles_of', 'open_scenes', 'check_dates', 'days_between',
            'pixel_notes', 'prepare_map', 'portions', 'reach', 'prepare_worker', 'start_cluster', 'reach_cluster',
            'compute_on_cluster', 'MapSummary', 'predict', 'files_beside', 'settle_engine', 'check_engine',
-           'left_blocks', 'begin_map', 'compute_rest', 'summary_path', 'read_summary', 'finished_before', 'check_disk',
+           'left_blocks', 'begin_map', 'compute_rest', 'summary_path', 'read_summary', 'check_disk', 'finished_before',
            'finish_map']
 
 # %% ../nbs/41_predict.ipynb #89beed37
@@ -71,7 +71,7 @@ from asm_mapping.config import (
 from .dataset import complete_, normalise_
 from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
 from .grid import Grid
-from .inputs import open_raster
+from .inputs import files_behind, open_raster
 from .labels import grid_box, onto_grid
 from asm_mapping.mosaic import (
     Scene,
@@ -84,7 +84,7 @@ from asm_mapping.mosaic import (
     scene_dates,
     sub_grid,
 )
-from .outputs import Claim, claim, files_behind, refuse_inputs, work_folder
+from .outputs import Claim, claim, refuse_inputs, work_folder
 from .processes import LONGER, end_with_parent, told_late
 from .sensors import DECIBEL, LINEAR, REFLECTANCE, Sensor, linear_to_db, sensor_from
 from .shapes import read_surfaces
@@ -1235,20 +1235,6 @@ def read_summary(out: Path) -> MapSummary:
         raise UserError(f"{summary_path(out)} is not the summary of a map") from None
 
 
-def finished_before(settings: MapSettings, job: Job) -> bool:
-    "Tell whether the map is there, made with this plan."
-    out = settings.out
-    if settings.overwrite or not (out.is_file() and summary_path(out).is_file()):
-        return False
-    try:
-        with open_raster(out) as made:
-            kept = made.tags().get("ASM_PLAN", "")
-    except UserError:
-        return False
-    engine = read_summary(out).engine if kept and settings.engine == "auto" else job.engine
-    return bool(kept) and kept == sha256_of(make_plan(settings, replace(job, engine=engine)))
-
-
 def check_disk(job: Job, share: float) -> None:
     "Refuse to begin what cannot end for want of disk space."
     pixels = job.lattice.grid.height * job.lattice.grid.width
@@ -1261,6 +1247,28 @@ def check_disk(job: Job, share: float) -> None:
             f"{free / 1e9:.1f} GB are free: make room, choose another --out, or map a part "
             "with --area"
         )
+
+# %% ../nbs/41_predict.ipynb #47015991
+def finished_before(settings: MapSettings, job: Job) -> bool:
+    "Tell whether the map is there, made with this plan; one that is not whole is a UserError."
+    if settings.overwrite or not settings.out.is_file():
+        return False
+    try:
+        with open_raster(settings.out) as made:
+            tags = made.tags()
+    except UserError:
+        return False
+    engine = tags.get("ASM_ENGINE", "") if settings.engine == "auto" else job.engine
+    plan = make_plan(settings, replace(job, engine=engine))
+    if tags.get("ASM_PLAN") != sha256_of(plan):
+        return False
+    for path in files_beside(settings):
+        if not path.exists():
+            raise UserError(
+                f"{path} is missing beside {settings.out}, which is there, made with the same "
+                "plan: --overwrite makes all of it again"
+            )
+    return True
 
 # %% ../nbs/41_predict.ipynb #dc51402b
 def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float) -> MapSummary:

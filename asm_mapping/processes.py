@@ -99,7 +99,7 @@ def free_port() -> int:
 
 # %% ../nbs/03_processes.ipynb #359d70a1
 def kill(process: Process) -> None:
-    "Kill a process and what it started in its session."
+    "Kill a process that still runs, with what it started in its session; wait for its end."
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
@@ -149,7 +149,7 @@ class Crew:
 TAKER = """import os, signal, subprocess, sys
 signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
 status = subprocess.call(sys.argv[1:])
-sys.exit(status) if status >= 0 else os.kill(os.getpid(), -status)
+sys.exit(status if status >= 0 else 128 - status)
 """
 
 

@@ -5,21 +5,22 @@
 # %% auto #0
 __all__ = ['ODD_JSON', 'IMAGE', 'STARTS', 'LARGEST_IMAGE', 'TAGS', 'LINK', 'MARKS', 'OPTION', 'SAFE', 'Made', 'TEMPLATE', 'STYLE',
            'GET_QUARTO', 'KEPT', 'Page', 'is_executed', 'notebook_paths', 'shown_heading', 'written_heading',
-           'page_title', 'find_pages', 'read_notebook', 'image_address', 'own_image', 'may_stay', 'clean_html',
-           'shown_html', 'Plainly', 'from_markdown', 'text_cells', 'guarded', 'read_options', 'is_noise', 'shown_code',
-           'shown_output', 'page_notebook', 'write_pages', 'apply_options', 'page_html', 'html_body', 'fetches',
-           'html_page', 'page_links', 'render_html', 'write_index', 'run_quarto', 'render_report', 'publish_tables']
+           'page_title', 'find_pages', 'page_stem', 'read_notebook', 'image_address', 'own_image', 'may_stay',
+           'clean_html', 'shown_html', 'Plainly', 'from_markdown', 'text_cells', 'guarded', 'read_options', 'is_noise',
+           'shown_code', 'shown_output', 'page_notebook', 'write_pages', 'apply_options', 'page_html', 'html_body',
+           'html_page', 'page_links', 'render_html', 'write_index', 'run_quarto', 'render_report', 'publish_tables',
+           'may_publish']
 
 # %% ../nbs/52_report.ipynb #2344ba5e
 import base64
 import html
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import nbformat
 from bleach import ALLOWED_ATTRIBUTES, ALLOWED_TAGS, clean
@@ -36,13 +37,15 @@ from .checksums import intact
 from .compare import modality_name
 from asm_mapping.config import (
     UserError,
-    note_folder,
+    as_written,
+    note_files,
     only_one,
     project_root,
     read_json,
+    read_record,
     read_text,
-    refuse_taken,
     runs_root,
+    sha256_of,
     whole_file,
     whole_folder,
 )
@@ -96,11 +99,9 @@ def shown_heading(notebook: NotebookNode) -> str | None:  # Markdown, without it
 
 def written_heading(notebook: NotebookNode) -> str | None:
     "Find the heading that stands in the front matter or the first text of a notebook."
-    for cell in notebook.cells:
-        found = re.search(r'^title: *"?(.*?)"?$|^# (.*)$', cell.source, re.MULTILINE)
-        if cell.cell_type != "code" and found:
-            return safe_text(found[1] or found[2])
-    return None
+    texts = "\n".join(cell.source for cell in notebook.cells if cell.cell_type != "code")
+    found = re.findall(r'^title: *"?(.*?)"?$|^# (.*)$', texts, re.MULTILINE)
+    return next((safe_text(one) for pair in found for one in pair if one.strip()), None)
 
 
 def page_title(
@@ -114,8 +115,8 @@ def page_title(
         data, fold = kept["dataset"], path.parent.name.replace("-", " ")
         told = f"{data['name']}{' (synthetic)' if data['synthetic'] else ''}: {data['target']}"
         return safe_text(f"{modality_name(kept['modality'])}, {fold}: {told}")
-    heading = shown_heading(notebook) or f"{written_heading(notebook) or path.stem}: {group}"
-    return heading
+    written = written_heading(notebook) or safe_text(path.stem)
+    return shown_heading(notebook) or f"{written}: {safe_text(group)}"
 
 # %% ../nbs/52_report.ipynb #677e95d5
 def find_pages(
@@ -128,9 +129,8 @@ def find_pages(
         if name not in there:
             told = ", ".join(there) or "none yet: run `asm-mapping compare` first"
             raise UserError(f"no notebooks in {root / name}; there are {told}")
-    wanted = [name for name in names or there if name != "benchmark"]
     pages, lost = [], []
-    for group in [*wanted, *({"benchmark"} & {*there})]:
+    for group in sorted(dict.fromkeys(names or there), key=lambda name: name == "benchmark"):
         for path in notebook_paths(root / group):
             try:
                 notebook = read_notebook(path)
@@ -141,13 +141,19 @@ def find_pages(
             if not is_executed(notebook):
                 print(f"left out, since it did not run to its end: {path}")
                 continue
-            parts = path.relative_to(root).with_suffix("").parts
-            stem = "-".join(part for part in parts if part != "run" or len(parts) < 4)
+            stem = page_stem(path.relative_to(root), {page.stem.lower() for page in pages})
             pages.append(Page(path, group, stem, title))
     if not pages:
         why = lost[0] if lost else "run `asm-mapping compare` first"
         raise UserError(f"no executed notebook in {root}: {why}")
     return pages, lost
+
+# %% ../nbs/52_report.ipynb #c9027a7f
+def page_stem(path: Path, taken: set[str]) -> str:
+    "Name a page's file after its notebook's path in the runs folder."
+    parts = path.with_suffix("").parts
+    stem = "-".join(part for part in parts if part != "run" or len(parts) < 4)
+    return f"{stem}-{sha256_of(parts)[:6]}" if stem.lower() in taken else stem
 
 
 ODD_JSON = (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError)
@@ -467,29 +473,6 @@ def html_body(notebook: NotebookNode) -> str:
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     return exporter.from_notebook_node(apply_options(notebook))[0]
 
-# %% ../nbs/52_report.ipynb #6d9f8653
-class _Fetches(HTMLParser):
-    "Collect the addresses that a page would load by itself."
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = ("src", "srcset", "data", "poster") if tag != "link" else ("href",)
-        self.found += [value or "" for name, value in attrs if name in names]
-        self.handle_data(dict(attrs).get("style") or "")
-
-    def handle_data(self, data: str) -> None:
-        self.found += re.findall(r"(?:url\(|@import\s)['\"\s]*([^'\")\s]+)", data)
-
-
-def fetches(page: str) -> list[str]:  # addresses on other machines
-    "List what an HTML page would load from the network."
-    parser = _Fetches()
-    parser.feed(page)
-    return [address for address in parser.found if re.match(r"(https?:)?//", address.strip())]
-
 # %% ../nbs/52_report.ipynb #e79f215d
 def html_page(
     title: str,  # safe for HTML, as `Page.title` is
@@ -517,24 +500,17 @@ def page_links(pages: list[Page], place: int) -> list[tuple[str, str]]:
     for name, page in near.items():
         if page and page != pages[place]:
             title = name if name == "Comparison" else f"{name}: {page.title.partition(':')[0]}"
-            links.append((f"{page.stem}.html", title))
+            links.append((quote(f"{page.stem}.html"), title))
     return links
 
 
-def render_html(made: Made, site: Path) -> tuple[list[Page], list[str]]:  # and losses
+def render_html(made: Made, site: Path) -> None:
     "Render every page with nbconvert, where Quarto would put it."
-    bodies, lost = {}, []
-    for page, notebook in made.items():
-        bodies[page] = html_body(notebook)
-        if found := fetches(bodies[page]):
-            lost.append(f"{page.notebook} makes no page: it would load {found[0]}")
-            del bodies[page]
-    pages = [*bodies]
+    pages = [*made]
     for place, page in enumerate(pages):
-        text = html_page(page.title, bodies[page], page_links(pages, place))
+        text = html_page(page.title, html_body(made[page]), page_links(pages, place))
         with whole_file(site / f"reports/pages/{page.stem}.html") as partial:
             partial.write_text(text, encoding="utf-8")
-    return pages, lost
 
 # %% ../nbs/52_report.ipynb #c16a90f7
 def write_index(pages: list[Page], site: Path) -> Path:  # index.html
@@ -543,7 +519,7 @@ def write_index(pages: list[Page], site: Path) -> Path:  # index.html
     for group in dict.fromkeys(page.group for page in pages):
         own = [page for page in pages if page.group == group]
         items = [
-            f'<li><a href="reports/pages/{html.escape(page.stem)}.html">'
+            f'<li><a href="reports/pages/{quote(page.stem)}.html">'
             f"{'<b>' * (page is own[0])}{page.title}{'</b>' * (page is own[0])}</a></li>"
             for page in own
         ]
@@ -560,16 +536,19 @@ GET_QUARTO = (
 )
 
 
-def run_quarto(quarto: str, site: Path) -> bool:  # whether it made the site
-    "Render `reports/pages` with the project's _quarto.yml."
-    command = [quarto, "render", str(project_root())]
-    if site != project_root() / "reports/_site":
-        command += ["--output-dir", str(site)]
+def run_quarto(site: Path) -> bool:  # whether it made the site
+    "Render `reports/pages` with the project's _quarto.yml into an empty folder."
+    if not (quarto := shutil.which("quarto")):
+        print(GET_QUARTO)
+        return False
+    command = [quarto, "render", str(project_root()), "--output-dir", str(site)]
     with told_late("waiting for Quarto to render the report; Ctrl-C stops it"):
         done = run_program(command)
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
         print(f"Quarto failed ({lines[-1]}): rendering with nbconvert instead")
+        shutil.rmtree(site)
+        site.mkdir()
     return done.returncode == 0
 
 # %% ../nbs/52_report.ipynb #096d836c
@@ -581,26 +560,12 @@ def render_report(
     pages, lost = find_pages(names)
     folder = project_root() / "reports/pages"
     site = Path(out or project_root() / "reports/_site").resolve()
-    with only_one(site) as hidden, only_one(folder):
-        untold = hidden / "quarto-writes"  # into the site itself; the file outlives a kill
-        if untold.exists():
-            note_folder(site, site)
-        for there in (folder, site):
-            refuse_taken(there, replace=True)
+    with only_one(site), only_one(folder), whole_folder(site, replace=True) as partial:
         made, left_out = write_pages(pages, folder)
-        if quarto := shutil.which("quarto"):
-            untold.touch()
-            index = run_quarto(quarto, site) and write_index([*made], site)
-            note_folder(site, site)
-            untold.unlink()
-            if index:
-                return index, lost + left_out
-        else:
-            print(GET_QUARTO)
-        with whole_folder(site, replace=True) as partial:
-            rendered, refused = render_html(made, partial)
-            write_index(rendered, partial)
-    return site / "index.html", lost + left_out + refused
+        if not run_quarto(partial):
+            render_html(made, partial)
+        write_index([*made], partial)
+    return site / "index.html", lost + left_out
 
 # %% ../nbs/52_report.ipynb #04d83757
 KEPT = ("tables/*.csv", "tables/*.png", "tune/*/*.csv", "tune/*/best.toml")  # in runs/NAME
@@ -608,7 +573,7 @@ KEPT = ("tables/*.csv", "tables/*.png", "tune/*/*.csv", "tune/*/best.toml")  # i
 
 def publish_tables(
     name: str,  # of a comparison, or `benchmark`
-    overwrite: bool = False,  # replace what says something else
+    overwrite: bool = False,  # replace what was published before
 ) -> list[Path]:  # the files in reports/NAME
     "Copy the tables of a comparison to reports/; what there is none of is a UserError."
     root, target = runs_root() / name, project_root() / "reports" / name
@@ -617,14 +582,30 @@ def publish_tables(
     found = sorted(path for pattern in KEPT for path in root.glob(pattern))
     if not found:
         raise UserError(f"no tables in {root}: run `asm-mapping compare` or `benchmark` first")
-    places = {path: target / path.relative_to(root) for path in found}
-    places = {
-        p: target / to.name if p.parts[-2] == "tables" else to for p, to in places.items()
-    }
-    for path, to in places.items():
-        if not overwrite and to.exists() and to.read_bytes() != path.read_bytes():
-            raise UserError(f"{to} is there and says otherwise: --overwrite replaces it")
-    for path, to in places.items():
-        with whole_file(to) as partial:
-            shutil.copyfile(path, partial)
-    return [*places.values()]
+    names = {path: path.relative_to(root).as_posix().removeprefix("tables/") for path in found}
+    with only_one(target):
+        new = {p: name for p, name in names.items() if may_publish(p, target, name, overwrite)}
+        for path, name in new.items():
+            with whole_file(target / name) as partial:
+                shutil.copyfile(path, partial)
+                note_files(target, {name: (partial, target / name)})
+    return [target / name for name in names.values()]
+
+
+def may_publish(path: Path, target: Path, name: str, overwrite: bool) -> bool:
+    "Say whether a table is to be copied; in whose place something else is, is a UserError."
+    to = target / name
+    if not os.path.lexists(to):
+        return True
+    if to.is_file() and not to.is_symlink() and to.read_bytes() == path.read_bytes():
+        return False
+    if not as_written(to, read_record(target).get(name, [])):
+        raise UserError(
+            f"{to} is there, and is not or no longer what was published from here: move it "
+            "away (git keeps what was committed), then publish again"
+        )
+    if not overwrite:
+        raise UserError(
+            f"{to} was published before and says otherwise: --overwrite replaces it"
+        )
+    return True

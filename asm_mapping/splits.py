@@ -24,6 +24,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from .catalog import SplitRules
+from .checksums import REMEDY
 from .config import UserError, composed, encoding_of, whole_file
 
 # %% ../nbs/14_splits.ipynb #2c34b41d
@@ -355,19 +356,19 @@ def read_splits(
 ) -> pd.DataFrame:  # rows and index as in `chips`
     "Read what `write_splits` wrote; other chips than those of the table are a UserError."
     if not Path(path).exists():
-        raise UserError(f"{path} does not exist: run compare, or make_splits and write_splits")
+        raise UserError(f"{path} does not exist: {REMEDY}")
     try:
         text = {"dtype": str, "keep_default_na": False, "encoding": encoding_of(path)}
         splits = pd.read_csv(path, **text).map(composed, na_action="ignore")
         splits = splits.set_index("chip", drop=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is no table of splits ({error}): delete it") from None
+        raise UserError(f"{path} is no table of splits ({error}): {REMEDY}") from None
     wanted = chips["chip"].astype(str)
     if sorted(splits.index) != sorted(wanted):
         other = sorted(set(splits.index) ^ set(wanted))
         raise UserError(
             f"{path} was made for other chips ({len(other)} differ, such as {other[:1]}): "
-            "delete it to draw the folds again, or compare under another --name"
+            "bring back the dataset of that time, or run again under another --name"
         )
     splits = splits.loc[wanted].set_axis(chips.index)
     return splits.astype({"fold": int}) if "fold" in splits else splits

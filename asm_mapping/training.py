@@ -110,7 +110,7 @@ from asm_mapping.processes import (
     told_late,
 )
 from .sensors import sensor_from
-from .splits import check_leaks, make_splits, read_splits
+from .splits import check_leaks, make_splits, read_splits, write_splits
 from .store import Store, prepare, store_duplicates
 from asm_mapping.unet import (
     CONTROLS,
@@ -334,8 +334,7 @@ def comparison_splits(
     made = make_splits(store.chips, rules, folds=folds or rules.folds).astype(str)
     path = Path(folder) / "splits.csv"
     if not path.exists():
-        with whole_file(path) as partial:
-            made.to_csv(partial, index=False)
+        write_splits(path, made)
     try:
         text = {"dtype": str, "keep_default_na": False, "encoding": encoding_of(path)}
         kept = pd.read_csv(path, **text).map(composed, na_action="ignore")
@@ -378,8 +377,7 @@ def open_run(
     parts = splits[["chip", "unit", settings.fold]].rename(columns={settings.fold: "part"})
     alike = store_duplicates(store)
     warnings = check_leaks(store.chips, parts["part"], manifest.splits, alike)
-    with whole_file(folder / "splits.csv") as partial:
-        parts.to_csv(partial, index=False)
+    write_splits(folder / "splits.csv", parts)
     write_json(folder / "settings.json", settings.model_dump())
     run = Run(settings, folder, store, parts, tuple(warnings), writer)
     check_positives(run)

@@ -12,6 +12,7 @@ import pytest
 import shapely
 from helpers import PIXEL_M, SMALL, CommandLine, write_raster
 
+from asm_mapping.cli import page_of
 from asm_mapping.config import only_one
 
 FAST = ("--px", 128, "--engine", "eager", "--threads", 1, "--no-page")
@@ -249,10 +250,11 @@ def test_runs_leave_a_persons_files(
 def test_a_page_of_a_map_is_refused_before_the_map(
     cli: CommandLine, finished: Path, scene: Path, tmp_path: Path
 ):
-    put(tmp_path, "maps/map.ipynb", "maps/kernel.log")
+    page = f"maps/{page_of(tmp_path / 'map.tif').name}"
+    put(tmp_path, page, "maps/kernel.log")
     words = ("predict", finished, "--optical", scene, "--out", tmp_path / "map.tif", *FAST[:-1])
     with mock.patch.dict(cli.env, ASM_RUNS=str(tmp_path)), unchanged(tmp_path):
-        assert "maps/map.ipynb exists" in cli.quickly(*words, status=1)
+        assert f"{page} exists" in cli.quickly(*words, status=1)
 
 
 def test_a_report_leaves_a_persons_files(cli: CommandLine, finished: Path):

@@ -57,10 +57,13 @@ def test_tables_are_published_where_they_are_committed(cli: CommandLine):
     told = cli.quickly("publish", "published", status=0)
     copied = cli.root / "reports/published/scores.csv"
     assert str(copied) in told and copied.read_text() == "f1\n0.5\n"
-    copied.write_text("f1\n0.6\n")
+    (tables / "scores.csv").write_text("f1\n0.6\n")
     assert "--overwrite" in cli.quickly("publish", "published", status=1)
     cli.quickly("publish", "published", "--overwrite", status=0)
-    assert copied.read_text() == "f1\n0.5\n"
+    assert copied.read_text() == "f1\n0.6\n"
+    copied.write_text("a person's")
+    assert "scores.csv is there" in cli.quickly("publish", "published", "--overwrite", status=1)
+    assert copied.read_text() == "a person's"
     assert "no tables" in cli.quickly("publish", "nothing", status=1)
 
 
