@@ -23,7 +23,6 @@ import pyogrio
 import rasterio
 from numpy.random import Generator, SeedSequence, default_rng
 from pydantic import BaseModel, ConfigDict, Field
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
 from rasterio.transform import Affine, array_bounds
@@ -425,7 +424,7 @@ def observe_sar(
 # %% ../nbs/02_demo.ipynb #fa0e053b
 PIXEL_M = 2 * math.pi * 6378137 / 2**23  # 4.777314 m, zoom 15 with tiles of 256
 HALF_WORLD_M = math.pi * 6378137
-MERCATOR = CRS.from_epsg(3857)
+MERCATOR = "EPSG:3857"
 CORNER_PX = (4_149_980, 4_050_800)  # column and row in the world grid: the Ofin river, Ghana
 
 
@@ -545,7 +544,7 @@ def write_raster(
     *,
     bands: tuple[str, ...],
     nodata: float | None,
-    crs: CRS = MERCATOR,
+    crs: str = MERCATOR,
     **options: int | bool,  # of GDAL's GTiff driver
 ) -> None:
     "Write a GeoTIFF."
@@ -630,7 +629,7 @@ def write_demo(
     return folder
 
 # %% ../nbs/02_demo.ipynb #84616897
-UTM = CRS.from_epsg(32630)
+UTM = "EPSG:32630"
 SCENE_CORNER_PX = (CORNER_PX[0] + 6000, CORNER_PX[1])  # east of the chips
 SCENE_RECIPE = Recipe(sites=3, town=True, lake=True, clouds="masked")
 
