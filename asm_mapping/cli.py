@@ -177,7 +177,9 @@ def check(
 ) -> None:
     "Validate a dataset: counts, sizes, values, partners, duplicates; name each bad file."
     from asm_mapping.catalog import check_dataset, open_dataset
+    from asm_mapping.inputs import check_proj
 
+    check_proj()  # once, and not for each file
     report = check_dataset(open_dataset(dataset, root), progress=not as_json)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else report.text())
     if not report.ok:

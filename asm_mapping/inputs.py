@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_BANDS', 'BLOCK_BYTES', 'CHIP_BYTES', 'RASTERS', 'CHIPS', 'SCENES', 'BESIDE', 'SHAPES', 'WITH_SHAPES',
-           'check_block', 'raster_kind', 'open_raster', 'unreadable', 'check_shapes']
+           'check_block', 'raster_kind', 'check_proj', 'open_raster', 'unreadable', 'check_shapes']
 
 # %% ../nbs/06_inputs.ipynb #3fce8fa6
 import os
@@ -17,10 +17,13 @@ from typing import BinaryIO
 from xml.parsers.expat import ExpatError, ParserCreate
 
 import numpy as np
+import pyproj
 import rasterio
+from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 
-from .config import UserError, network_allowed, regular_file, stay_local
+from .config import FOREIGN, UserError, network_allowed, regular_file, stay_local
 
 # %% ../nbs/06_inputs.ipynb #0941b70e
 MOST_BANDS = 1000
@@ -261,6 +264,25 @@ def check_raster(
             raise UserError(f"{beside}: names {name[:80]!a}: delete it")
     return kind
 
+# %% ../nbs/06_inputs.ipynb #953ff52d
+@lru_cache(maxsize=1)
+def check_proj() -> None:
+    "Refuse to work where PROJ knows no coordinate systems."
+    try:
+        with rasterio.Env():
+            CRS.from_epsg(4326)
+        pyproj.CRS.from_epsg(4326)
+    except (CRSError, ProjError) as error:
+        found = {name: os.environ[name] for name in FOREIGN if name in os.environ}
+        told = ", ".join(f"{name}={value}" for name, value in found.items())
+        cure = f"{told} may be of another program: unset {' '.join(found)}"
+        if not found:
+            cure = "install them anew: pip install --force-reinstall rasterio pyproj"
+        raise UserError(
+            f"PROJ, of rasterio or pyproj, knows no coordinate systems ({str(error)[:250]}); "
+            f"{cure}, then run the same command"
+        ) from None
+
 # %% ../nbs/06_inputs.ipynb #07d94878
 def open_raster(
     path: str | Path,
@@ -268,6 +290,7 @@ def open_raster(
 ) -> rasterio.DatasetReader:  # open; the caller closes it
     "Open a raster for reading; what may not, or cannot, be opened is a UserError."
     stay_local()
+    check_proj()
     try:
         state = os.stat(regular_file(path))
         kind = _judged(Path(path), tuple(kinds), state.st_mtime_ns, state.st_size)
@@ -309,6 +332,7 @@ WITH_SHAPES = (".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".idm", ".ind")
 def check_shapes(path: str | Path) -> Path:
     "Refuse shapes that are no local file of a known format; the network is off from here on."
     stay_local()
+    check_proj()
     path = regular_file(path)
     for other in (path.with_suffix(ending) for ending in WITH_SHAPES):
         if os.path.lexists(other):
