@@ -775,6 +775,7 @@ def parse_values(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    "Run the command line."
+    "Run the command line; an error that nobody foresaw is raised."
     stay_local()
+    os.environ["MPLBACKEND"] = "agg"  # its figures go to files, whatever a terminal has set
     app(args=join_pairs(sys.argv[1:]), prog_name="asm-mapping")
