@@ -101,6 +101,8 @@ def told_error(error: BaseException) -> str:  # empty where it is none that a pe
     runs = sys.modules.get("asm_mapping.runs")  # which takes seconds to import
     if isinstance(error, UserError) or (runs and isinstance(error, runs.RunError)):
         return str(error)
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return f"{error.object}: has bytes in its name that are no UTF-8: rename it"
     return told_by_system(error) if isinstance(error, OSError) else ""
 
 
@@ -776,6 +778,10 @@ def parse_values(pairs: dict[str, str]) -> dict[str, Any]:
 
 def main() -> None:
     "Run the command line; an error that nobody foresaw is raised."
+    try:
+        os.getcwd()
+    except OSError as error:
+        sys.exit(f"asm-mapping: no current folder ({error.strerror}): change to another")
     stay_local()
     os.environ["MPLBACKEND"] = "agg"  # its figures go to files, whatever a terminal has set
     app(args=join_pairs(sys.argv[1:]), prog_name="asm-mapping")

@@ -32,7 +32,7 @@ from scipy.spatial import cKDTree
 from shapely import LineString, MultiPolygon, Point, Polygon, box, unary_union
 from shapely.affinity import affine_transform, rotate, scale, translate
 
-from .config import UserError, data_root, refuse_taken, whole_folder
+from .config import UserError, data_root, refuse_taken, stay_local, whole_folder
 from .sensors import SENSORS
 
 # %% ../nbs/02_demo.ipynb #84155474
@@ -607,6 +607,7 @@ def write_demo(
     "Write the demo dataset: optical/, sar/, mask/, index.csv, mines.gpkg, overgrown.gpkg."
     if chips < 4 or chip_px < 32:
         raise UserError(f"a demo of {chips} chips of {chip_px} pixels: at least 4 of 32 pixels")
+    stay_local()
     folder = Path(folder or data_root() / "demo")
     areas = min(chips, max(4, round(chips / 6)))
     apart_px = ACROSS * chip_px + APART_PX
@@ -661,6 +662,7 @@ def write_demo_scene(
     size_px: tuple[int, int] = (900, 1024),  # rows, columns of the optical image
 ) -> Path:  # the folder
     "Write optical.tif, sar.tif (UTM), mines.gpkg and overgrown.gpkg of one contiguous scene."
+    stay_local()
     folder = Path(folder or data_root() / "demo_scene")
     refuse_taken(folder, replace=True)
     scene = make_scene(seed, size_px, recipe=SCENE_RECIPE, corner_px=SCENE_CORNER_PX)
