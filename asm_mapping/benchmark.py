@@ -42,7 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .catalog import Manifest, read_manifest
 from .checksums import check_intact
-from .config import UserError, project_root, read_json, sha256_of
+from .config import UserError, project_root, read_json, sha256_of, stay_local
 from .dataset import measure_statistics
 from .losses import make_loss
 from .processes import Process, start
@@ -119,6 +119,7 @@ def write_textures(
     seed: int = 0,
 ) -> Manifest:
     "Write chips of random texture, 20 km apart, each on the sensors' own grids."
+    stay_local()
     generator = np.random.default_rng(seed)
     for number in range(chips):
         row, column = divmod(number, 20)

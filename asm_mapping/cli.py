@@ -101,6 +101,8 @@ def told_error(error: BaseException) -> str:  # empty where it is none that a pe
     runs = sys.modules.get("asm_mapping.runs")  # which takes seconds to import
     if isinstance(error, UserError) or (runs and isinstance(error, runs.RunError)):
         return str(error)
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return f"{error.object}: has bytes in its name that are no UTF-8: rename it"
     return told_by_system(error) if isinstance(error, OSError) else ""
 
 
@@ -177,7 +179,9 @@ def check(
 ) -> None:
     "Validate a dataset: counts, sizes, values, partners, duplicates; name each bad file."
     from asm_mapping.catalog import check_dataset, open_dataset
+    from asm_mapping.inputs import check_proj
 
+    check_proj()  # once, and not for each file
     report = check_dataset(open_dataset(dataset, root), progress=not as_json)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else report.text())
     if not report.ok:
@@ -778,6 +782,11 @@ def parse_values(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    "Run the command line."
+    "Run the command line; an error that nobody foresaw is raised."
+    try:
+        os.getcwd()
+    except OSError as error:
+        sys.exit(f"asm-mapping: no current folder ({error.strerror}): change to another")
     stay_local()
+    os.environ["MPLBACKEND"] = "agg"  # its figures go to files, whatever a terminal has set
     app(args=join_pairs(sys.argv[1:]), prog_name="asm-mapping")

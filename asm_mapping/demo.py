@@ -23,7 +23,6 @@ import pyogrio
 import rasterio
 from numpy.random import Generator, SeedSequence, default_rng
 from pydantic import BaseModel, ConfigDict, Field
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
 from rasterio.transform import Affine, array_bounds
@@ -33,7 +32,7 @@ from scipy.spatial import cKDTree
 from shapely import LineString, MultiPolygon, Point, Polygon, box, unary_union
 from shapely.affinity import affine_transform, rotate, scale, translate
 
-from .config import UserError, data_root, refuse_taken, whole_folder
+from .config import UserError, data_root, refuse_taken, stay_local, whole_folder
 from .sensors import SENSORS
 
 # %% ../nbs/02_demo.ipynb #84155474
@@ -425,7 +424,7 @@ def observe_sar(
 # %% ../nbs/02_demo.ipynb #fa0e053b
 PIXEL_M = 2 * math.pi * 6378137 / 2**23  # 4.777314 m, zoom 15 with tiles of 256
 HALF_WORLD_M = math.pi * 6378137
-MERCATOR = CRS.from_epsg(3857)
+MERCATOR = "EPSG:3857"
 CORNER_PX = (4_149_980, 4_050_800)  # column and row in the world grid: the Ofin river, Ghana
 
 
@@ -545,7 +544,7 @@ def write_raster(
     *,
     bands: tuple[str, ...],
     nodata: float | None,
-    crs: CRS = MERCATOR,
+    crs: str = MERCATOR,
     **options: int | bool,  # of GDAL's GTiff driver
 ) -> None:
     "Write a GeoTIFF."
@@ -608,6 +607,7 @@ def write_demo(
     "Write the demo dataset: optical/, sar/, mask/, index.csv, mines.gpkg, overgrown.gpkg."
     if chips < 4 or chip_px < 32:
         raise UserError(f"a demo of {chips} chips of {chip_px} pixels: at least 4 of 32 pixels")
+    stay_local()
     folder = Path(folder or data_root() / "demo")
     areas = min(chips, max(4, round(chips / 6)))
     apart_px = ACROSS * chip_px + APART_PX
@@ -630,7 +630,7 @@ def write_demo(
     return folder
 
 # %% ../nbs/02_demo.ipynb #84616897
-UTM = CRS.from_epsg(32630)
+UTM = "EPSG:32630"
 SCENE_CORNER_PX = (CORNER_PX[0] + 6000, CORNER_PX[1])  # east of the chips
 SCENE_RECIPE = Recipe(sites=3, town=True, lake=True, clouds="masked")
 
@@ -662,6 +662,7 @@ def write_demo_scene(
     size_px: tuple[int, int] = (900, 1024),  # rows, columns of the optical image
 ) -> Path:  # the folder
     "Write optical.tif, sar.tif (UTM), mines.gpkg and overgrown.gpkg of one contiguous scene."
+    stay_local()
     folder = Path(folder or data_root() / "demo_scene")
     refuse_taken(folder, replace=True)
     scene = make_scene(seed, size_px, recipe=SCENE_RECIPE, corner_px=SCENE_CORNER_PX)

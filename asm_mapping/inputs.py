@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MOST_BANDS', 'BLOCK_BYTES', 'CHIP_BYTES', 'RASTERS', 'CHIPS', 'SCENES', 'OVERVIEWS', 'BESIDE_SHAPES', 'BESIDE_SQLITE',
            'FIRST_TABLE', 'MOST_FILES', 'WITH_SHAPES', 'SHAPES', 'GEOPACKAGES', 'check_block', 'raster_kind',
-           'open_raster', 'unreadable', 'files_behind', 'files_in', 'parts_of', 'in_folder', 'check_shapes']
+           'check_proj', 'open_raster', 'unreadable', 'files_behind', 'files_in', 'parts_of', 'in_folder',
+           'check_shapes']
 
 # %% ../nbs/06_inputs.ipynb #3fce8fa6
 import os
@@ -22,10 +23,13 @@ from typing import BinaryIO
 from xml.parsers.expat import ExpatError, ParserCreate
 
 import numpy as np
+import pyproj
 import rasterio
+from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 
-from .config import UserError, network_allowed, regular_file, stay_local
+from .config import FOREIGN, UserError, network_allowed, regular_file, stay_local
 
 # %% ../nbs/06_inputs.ipynb #0941b70e
 MOST_BANDS = 1000
@@ -370,6 +374,25 @@ def check_beside(path: Path) -> None:
                 f"{other}: has overviews in an old form: delete it, or move it away"
             )
 
+# %% ../nbs/06_inputs.ipynb #953ff52d
+@lru_cache(maxsize=1)
+def check_proj() -> None:
+    "Refuse to work where PROJ knows no coordinate systems."
+    try:
+        with rasterio.Env():
+            CRS.from_epsg(4326)
+        pyproj.CRS.from_epsg(4326)
+    except (CRSError, ProjError) as error:
+        found = {name: os.environ[name] for name in FOREIGN if name in os.environ}
+        told = ", ".join(f"{name}={value}" for name, value in found.items())
+        cure = f"{told} may be of another program: unset {' '.join(found)}"
+        if not found:
+            cure = "install them anew: pip install --force-reinstall rasterio pyproj"
+        raise UserError(
+            f"PROJ, of rasterio or pyproj, knows no coordinate systems ({str(error)[:250]}); "
+            f"{cure}, then run the same command"
+        ) from None
+
 # %% ../nbs/06_inputs.ipynb #07d94878
 def open_raster(
     path: str | Path,
@@ -377,6 +400,7 @@ def open_raster(
 ) -> rasterio.DatasetReader:  # open; the caller closes it
     "Open a raster for reading; what may not, or cannot, be opened is a UserError."
     stay_local()
+    check_proj()
     try:
         state = os.stat(regular_file(path))
         kind = _judged(Path(path), tuple(kinds), state.st_mtime_ns, state.st_size)
@@ -495,6 +519,7 @@ GEOPACKAGES = (b"GPKG", b"GP10", b"GP11")  # else a database, whose tables may b
 def check_shapes(path: str | Path) -> Path:  # what to open
     "Refuse shapes that are nothing local of a known format; the network is off from here on."
     stay_local()
+    check_proj()
     path = Path(path)
     if os.path.isdir(path):
         path = in_folder(path)

@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['SPACE', 'LOCKED_S', 'FREE', 'MACHINE', 'STARTUP', 'ENDED', 'TRIES', 'Objective', 'PAUSE_S', 'HELD_OUT', 'Seen',
            'PATIENCE_S', 'Parameter', 'Choice', 'Range', 'narrowed', 'told_values', 'narrow', 'suggest', 'defaults_in',
-           'Search', 'make_search', 'check_encoders', 'masked', 'without_secrets', 'read_address', 'database',
-           'whole_address', 'open_storage', 'identity', 'Queue', 'open_queue', 'make_sampler', 'make_pruner',
-           'slots_of', 'fill', 'count_ended', 'one_at_a_time', 'claim', 'is_twin', 'beating', 'attempt', 'check_errors',
-           'work', 'open_search', 'open_inner', 'kept_score', 'train_trial', 'own_scratch', 'worker_folder',
-           'clear_scratch', 'main', 'start_worker', 'last_words', 'tell_study', 'patiently', 'tend', 'run_search',
-           'Candidate', 'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left', 'run_inner',
-           'read_inner', 'scores_by_fold', 'choose', 'changes', 'write_best', 'trial_table', 'importances', 'front',
-           'space_shown', 'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome',
-           'check_outcome']
+           'Search', 'make_search', 'check_encoders', 'masked', 'read_address', 'database', 'whole_address',
+           'open_storage', 'identity', 'Queue', 'open_queue', 'make_sampler', 'make_pruner', 'slots_of', 'fill',
+           'count_ended', 'one_at_a_time', 'claim', 'is_twin', 'beating', 'attempt', 'check_errors', 'work',
+           'open_search', 'open_inner', 'kept_score', 'train_trial', 'own_scratch', 'worker_folder', 'clear_scratch',
+           'main', 'start_worker', 'last_words', 'tell_study', 'patiently', 'tend', 'run_search', 'Candidate',
+           'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left', 'run_inner', 'read_inner',
+           'scores_by_fold', 'choose', 'changes', 'write_best', 'trial_table', 'importances', 'front', 'space_shown',
+           'trials_shown', 'inner_shown', 'study_sentences', 'gains_shown', 'write_outcome', 'check_outcome']
 
 # %% ../nbs/25_tuning.ipynb #28678bbd
 import json
@@ -33,7 +32,6 @@ from dataclasses import dataclass, replace
 from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import quote
 
 import optuna
 import pandas as pd
@@ -73,6 +71,7 @@ from asm_mapping.config import (
 from .encoders import DEFAULT_ENCODER, check_encoder, weight_hashes, weights_for
 from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
+from .mishaps import keep_mishap, without_secrets
 from .outputs import own_file, own_files, own_tables
 from .processes import Process, end_with_parent, heed_signals, leave, start, stop
 from .splits import inner_splits
@@ -308,21 +307,6 @@ def masked(address: str) -> str:
     url = read_address(address).set(query={})
     shown = url.set(username="***") if url.username else url
     return shown._replace(password=None).render_as_string().replace("%2A%2A%2A@", "***@", 1)
-
-# %% ../nbs/25_tuning.ipynb #0e78c3b1
-def without_secrets(
-    text: str,
-    address: str,  # of a database
-) -> str:
-    "Hide user, password and options of an address in what others say of it."
-    url = read_address(address)
-    options = chain.from_iterable(
-        v if isinstance(v, tuple) else [v] for v in url.query.values()
-    )
-    words = {word for word in (url.username, url.password, *options) if word}
-    for word in sorted(words | {*map(quote, words)}, key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "***", text)
-    return text
 
 # %% ../nbs/25_tuning.ipynb #2dff72b9
 def read_address(address: str) -> URL:
@@ -714,6 +698,8 @@ def main() -> None:
         except StorageInternalError as error:  # whose own words guess at long values
             cause = str(error.__cause__ or error).splitlines()[0]
             sys.exit(f"the study's database cannot be written: {cause}")
+        except Exception as error:
+            sys.exit(str(error) if asked else keep_mishap(error))
         except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
             shutil.rmtree(folder, ignore_errors=True)
             leave(asked[0] if asked else signal.SIGINT)

@@ -10,6 +10,7 @@ import rasterio
 from helpers import PIXEL_M, CommandLine, finish, wait_for, wait_until_gone, write_raster
 from test_disk import limit_files
 
+from asm_mapping.config import FOREIGN
 from asm_mapping.outputs import work_folder
 
 FAST = ("--px", 128, "--engine", "eager", "--threads", 1, "--no-page")
@@ -63,6 +64,21 @@ def test_the_map_stands_where_the_scene_stands(whole: Path, scene: Path):
         assert made.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     hidden = {path.name for path in whole.parent.glob(".*")}
     assert hidden == {".whole.tif.asm"} and not list(whole.parent.glob(".*/work"))
+
+
+def test_another_programs_proj_and_gdal_change_nothing(
+    cli: CommandLine, finished: Path, scene: Path, whole: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    (tmp_path / "proj.db").write_text("of another version")
+    (tmp_path / "gdal_JUNK.so").write_text("of another GDAL")
+    for name in FOREIGN:
+        monkeypatch.setitem(cli.env, name, str(tmp_path))
+    out = tmp_path / "map.tif"
+    told = cli("predict", finished, "--optical", scene, "--out", out, *FAST).text
+    assert "ERROR" not in told and same_map(out, whole)
+    with rasterio.open(out) as made, rasterio.open(whole) as wanted:
+        assert made.crs.to_wkt() == wanted.crs.to_wkt()
 
 
 def test_sites(cli: CommandLine, whole: Path, tmp_path: Path):

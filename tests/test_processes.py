@@ -1,9 +1,11 @@
 """Nothing outlives a command, however it ends, and what it waits for is told."""
 
+import contextlib
 import json
 import os
 import signal
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,12 +82,15 @@ def test_quarto_ends_with_the_report(
         end(cli, process, how)
 
 
-def kernel_start(folder: Path, code: str, patience: str) -> dict[str, str]:
-    "Let a kernel execute a line before it answers."
-    startup = folder / "profile_default/startup"
-    startup.mkdir(parents=True)
-    (startup / "00.py").write_text(code)
-    return {"IPYTHONDIR": str(folder), "ASM_PATIENCE": patience}
+@contextlib.contextmanager
+def kernels_begin_with(code: str, folder: Path) -> Iterator[None]:
+    "Let kernels execute a line before they answer."
+    first = folder / "sitecustomize.py"
+    first.write_text(f"import sys\nif 'ipykernel_launcher' in sys.orig_argv:\n    {code}\n")
+    try:
+        yield
+    finally:
+        first.unlink()
 
 
 @pytest.mark.parametrize(
@@ -96,10 +101,10 @@ def kernel_start(folder: Path, code: str, patience: str) -> dict[str, str]:
     ],
 )
 def test_a_kernel_that_does_not_come_is_a_sentence(
-    cli: CommandLine, dataset: Path, tmp_path: Path, code: str, patience: str,
-    told: str, monkeypatch: pytest.MonkeyPatch,
+    cli: CommandLine, dataset: Path, code: str, patience: str, told: str,
+    monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
-    for name, value in kernel_start(tmp_path, code, patience).items():
-        monkeypatch.setitem(cli.env, name, value)
-    said = cli.quickly("explore", dataset, status=1)
+    monkeypatch.setitem(cli.env, "ASM_PATIENCE", patience)
+    with kernels_begin_with(code, cli.root):  # which kernels import from
+        said = cli.quickly("explore", dataset, status=1)
     assert told in said and "explore.ipynb" in said
