@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['YES', 'NO', 'UNDECIDED', 'MOST_VALUES', 'WORDS', 'NO_NUMBERS', 'MOST_CELLS', 'LEAST', 'STRATA', 'LOOKED_UP', 'DONE',
-           'unsure_rows', 'Drawn', 'read_polygons', 'label_grid', 'read_kinds', 'judge_values', 'remedy', 'grid_box',
+           'unsure_rows', 'Drawn', 'read_polygons', 'label_sheet', 'read_kinds', 'judge_labels', 'remedy', 'grid_box',
            'is_raster', 'read_label_raster', 'onto_grid', 'place_shapes', 'ground_buffer', 'ring', 'Labels',
            'read_labels', 'burn', 'label_mask', 'refuse_many', 'Cell', 'lattice', 'Scenes', 'open_scenes',
            'common_dtype', 'reason_to_skip', 'on_reference', 'find_strata', 'draw_chips', 'write_tiff', 'write_role',
@@ -19,7 +19,7 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import product
@@ -33,12 +33,11 @@ import rasterio
 import shapely
 from affine import Affine
 from geopandas import GeoDataFrame, GeoSeries
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, RasterioError
 from rasterio.features import rasterize
 from rasterio.features import shapes as outlines_of
 from rasterio.io import MemoryFile
-from rasterio.windows import Window
 from shapely import STRtree
 from shapely.affinity import affine_transform
 
@@ -74,7 +73,7 @@ from asm_mapping.mosaic import (
 )
 from .sensors import Sensor, sensor_from
 from .shapes import read_surfaces
-from .sheet import north_up
+from .sheet import Sheet, close_opened, describe, read_sheet
 from .splits import blocks, make_splits
 
 # %% ../nbs/18_labels.ipynb #c3d0766e
@@ -123,20 +122,19 @@ def read_polygons(
     return Drawn(found[kept].reset_index(drop=True), len(found), mended, int((~kept).sum()))
 
 # %% ../nbs/18_labels.ipynb #fa3073a4
-def label_grid(source: rasterio.DatasetReader) -> Grid:
-    "Take a label raster's grid; no CRS, or several bands, are a UserError."
-    path, (grid, south_up) = source.name, north_up(source)
-    if south_up:
+def label_sheet(path: str | Path) -> Sheet:
+    "Read what a label raster says of itself; several bands are a UserError."
+    try:
+        with open_raster(path) as source:
+            sheet, tag = describe(source, None), source.nodata
+    except (CRSError, RasterioError) as error:
+        raise unreadable(path, error) from None
+    if len(sheet.bands) != 1:
         raise UserError(
-            f"{path}: its rows run northward: gdalwarp {shlex.quote(path)} north_up.tif"
+            f"{path}: has {len(sheet.bands)} bands, labels have one: rio stack --bidx NUMBER "
+            f"{shlex.quote(str(path))} one_band.tif"
         )
-    bands = source.count - (ColorInterp.alpha in source.colorinterp)
-    if bands != 1:
-        raise UserError(
-            f"{path}: has {bands} bands, labels have one: rio stack --bidx NUMBER "
-            f"{shlex.quote(path)} one_band.tif"
-        )
-    return grid
+    return replace(sheet, nodata=() if tag is None or np.isnan(tag) else (tag,))
 
 # %% ../nbs/18_labels.ipynb #c01db62b
 UNDECIDED = 2  # beside 1, a mine, and 0, none
@@ -144,23 +142,17 @@ MOST_VALUES = 100  # told apart in a label raster
 
 
 def read_kinds(
-    source: rasterio.DatasetReader,
-    window: Window,
+    sheet: Sheet,
+    place: tuple[int, int, int, int],  # row, column, height, width
     seen: Counter,  # value: pixels; added to
 ) -> np.ndarray:  # (row, column): 0, 1 or UNDECIDED
     "Sort the pixels of a label raster, and count its values."
-    values = source.read(1, window=window)
-    known = np.ones(values.shape, bool)
-    if MaskFlags.per_dataset in source.mask_flag_enums[0]:
-        known = source.read_masks(1, window=window) != 0
-    if source.nodata is not None:
-        known &= values != source.nodata
-    if ColorInterp.alpha in source.colorinterp:
-        band = source.colorinterp.index(ColorInterp.alpha) + 1
-        known &= source.read(band, window=window) != 0
+    (values,), valid = read_sheet(sheet, "mask", place)
+    known, gaps = valid != 0, int((values != values).sum())
     none, mine = known & (values == 0), known & (values == 1)
     other, pixels = np.unique(values[known & ~none & ~mine], return_counts=True)
-    seen.update({"0": int(none.sum()), "1": int(mine.sum()), "nodata": int((~known).sum())})
+    seen.update({"0": int(none.sum()), "1": int(mine.sum()), "nan": gaps})
+    seen["nodata"] += int((~known).sum()) - gaps
     often = np.argsort(-pixels, kind="stable")[:MOST_VALUES]
     for value, count in zip(other[often], pixels[often], strict=True):
         told = str(value).removesuffix(".0")
@@ -173,7 +165,7 @@ WORDS = {"0": "no mine", "1": "a mine"}
 NO_NUMBERS = ("nan", "nodata", "others")
 
 
-def judge_values(
+def judge_labels(
     path: str | Path,
     seen: Counter,  # of `read_kinds`
     nodata: float | None,  # the file's tag
@@ -240,22 +232,20 @@ def read_label_raster(
     "Turn a label raster into polygons, block by block."
     pieces: dict[bool, list] = {False: [], True: []}
     seen: Counter = Counter()
-    try:
-        with open_raster(path) as source:
-            grid, nodata = label_grid(source), source.nodata
-            top, left, height, width = (0, 0, grid.height, grid.width)
-            if scene is not None:
-                top, left, height, width = source_window(grid, scene) or (0, 0, 0, 0)
-            rows, columns = range(top, top + height, 1024), range(left, left + width, 1024)
-            for row, column in product(rows, columns):
-                high, wide = min(1024, top + height - row), min(1024, left + width - column)
-                kinds = read_kinds(source, Window(column, row, wide, high), seen)
-                shift = Affine.translation(column, row)  # whole pixels: blocks meet exactly
-                for shape, kind in outlines_of(kinds, mask=kinds > 0, transform=shift):
-                    pieces[kind == UNDECIDED].append(shapely.geometry.shape(shape))
-    except (CRSError, RasterioError) as error:
-        raise unreadable(path, error) from None
-    warning = judge_values(path, seen, nodata)
+    sheet = label_sheet(path)
+    grid, nodata = sheet.grid, next(iter(sheet.nodata), None)
+    top, left, height, width = (0, 0, grid.height, grid.width)
+    if scene is not None:
+        top, left, height, width = source_window(grid, scene) or (0, 0, 0, 0)
+    rows, columns = range(top, top + height, 1024), range(left, left + width, 1024)
+    for row, column in product(rows, columns):
+        high, wide = min(1024, top + height - row), min(1024, left + width - column)
+        kinds = read_kinds(sheet, (row, column, high, wide), seen)
+        shift = Affine.translation(column, row)  # whole pixels: blocks meet exactly
+        for shape, kind in outlines_of(kinds, mask=kinds > 0, transform=shift):
+            pieces[kind == UNDECIDED].append(shapely.geometry.shape(shape))
+    close_opened(sheet.path)
+    warning = judge_labels(path, seen, nodata)
     a, b, c, d, e, f = grid.transform[:6]
     found = [(affine_transform(s, (a, b, d, e, c, f)), k) for k in pieces for s in pieces[k]]
     shapes, unsure = zip(*found, strict=True) if found else ((), ())
