@@ -40,9 +40,11 @@ def main() -> None:
         from asm_mapping.cli import main as run
 
         run()
+    except SystemExit:
+        raise
     except KeyboardInterrupt:  # before a command has begun
         sys.exit(130)
-    except Exception as error:
+    except BaseException as error:
         told = keep_mishap(error)
         with contextlib.suppress(OSError):  # nobody may read it any more
             print(f"asm-mapping: {told}", file=sys.stderr)

@@ -7,9 +7,9 @@ __all__ = ['ODD_JSON', 'IMAGE', 'STARTS', 'LARGEST_IMAGE', 'TAGS', 'LINK', 'MARK
            'GET_QUARTO', 'KEPT', 'Page', 'is_executed', 'notebook_paths', 'shown_heading', 'written_heading',
            'page_title', 'find_pages', 'page_stem', 'read_notebook', 'image_address', 'own_image', 'may_stay',
            'clean_html', 'shown_html', 'Plainly', 'from_markdown', 'text_cells', 'guarded', 'read_options', 'is_noise',
-           'shown_code', 'shown_output', 'page_notebook', 'write_pages', 'apply_options', 'page_html', 'html_body',
-           'html_page', 'page_links', 'render_html', 'write_index', 'run_quarto', 'render_report', 'publish_tables',
-           'may_publish']
+           'shown_code', 'shown_output', 'page_notebook', 'write_pages', 'apply_options', 'page_html', 'OwnTemplates',
+           'html_body', 'html_page', 'page_links', 'render_html', 'write_index', 'run_quarto', 'render_report',
+           'publish_tables', 'may_publish']
 
 # %% ../nbs/52_report.ipynb #2344ba5e
 import base64
@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -465,9 +466,20 @@ def page_html(source: str) -> str:
     return fenced[1] if fenced else markdown2html(source)
 
 
+class OwnTemplates(HTMLExporter):
+    "Render with the templates that came with nbconvert, whatever JUPYTER_PATH has."
+
+    def get_prefix_root_dirs(self) -> list[str]:
+        "Name the one folder that has them."
+        roots = [f"{sys.prefix}/share/jupyter", *super().get_prefix_root_dirs()]
+        return [root for root in roots if Path(root, "nbconvert/templates/basic").is_dir()][:1]
+
+
 def html_body(notebook: NotebookNode) -> str:
     "Render a page's cells; images inside, no scripts, code folded."
-    exporter = HTMLExporter(raw_template=TEMPLATE, sanitize_html=True)
+    exporter = OwnTemplates(
+        raw_template=TEMPLATE, sanitize_html=True, extra_template_basedirs=[]
+    )
     exporter.register_filter("clean_html", clean_html)
     exporter.register_filter("markdown2html", page_html)
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
