@@ -121,8 +121,9 @@ class Told:
 
 
 def obey_ctrl_c() -> None:
-    "Undo an ignored SIGINT, which a shell's background jobs inherit."
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    "Undo ignored signals: SIGINT in a shell's background jobs, SIGHUP below nohup."
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class CommandLine:
