@@ -182,6 +182,12 @@ class Manifest(Table):
             raise UserError(f"{self.path}: {self.name} has no {name} role")
         return getattr(self, name)
 
+    def reading(self, part: str) -> dict[str, Any]:
+        "Say how a part's files are read: the options of `sheet.read_chip`."
+        if part == "mask":
+            return {"sensor": None}
+        return {"sensor": self.role(part).sensor} | self.role(part).reading()
+
     def channels(self, role: str) -> tuple[str, ...]:
         "List a role's bands and, behind them, its derived channels."
         return self.role(role).sensor.bands + self.role(role).derived
@@ -541,18 +547,16 @@ def inspect_chip(
 def read_part(manifest: Manifest, record: ChipRecord, part: str) -> FileContent | None:
     "Read one file; None and a problem if it is bad."
     path = manifest.root / record.files[part]
-    files = None if part == "mask" else manifest.role(part)
-    sensor, given = (files.sensor, files.reading()) if files else (None, {})
     try:
-        read = FileContent(*read_chip(path, sensor, **given))
+        read = FileContent(*read_chip(path, **manifest.reading(part)))
     except UserError as error:
         record.blame(part, str(error).removeprefix(f"{path}: "))
         return None
     crs = read.sheet.grid.crs
     told = crs.to_string()[:40] if crs else "no CRS"
     record.kinds[part] = f"{len(read.sheet.told)} x {read.sheet.dtype}, {told}"
-    if files:
-        note_reading(record, part, read.sheet, files)
+    if part != "mask":
+        note_reading(record, part, read.sheet, manifest.role(part))
     return read
 
 # %% ../nbs/12_catalog.ipynb #f538a26a

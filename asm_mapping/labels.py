@@ -41,6 +41,7 @@ from rasterio.io import MemoryFile
 from shapely import STRtree
 from shapely.affinity import affine_transform
 
+# %% ../nbs/18_labels.ipynb #5c1a9b02
 from .catalog import SplitRules, map_chips, read_manifest
 from asm_mapping.config import (
     UserError,

@@ -271,10 +271,8 @@ def read_headers(manifest: Manifest, row: dict) -> dict[str, tuple[Grid, str]]:
     for part in manifest.parts:
         if not row[part]:
             continue
-        files = None if part == "mask" else manifest.role(part)
-        sensor, given = (files.sensor, files.reading()) if files else (None, {})
         try:
-            with open_chip(manifest.root / row[part], sensor, **given) as (_, sheet):
+            with open_chip(manifest.root / row[part], **manifest.reading(part)) as (_, sheet):
                 found[part] = sheet.grid, sheet.dtype
         except UserError:
             continue
