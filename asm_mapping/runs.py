@@ -78,6 +78,7 @@ from asm_mapping.processes import (
 from .splits import inner_splits, make_splits
 from .store import Store, prepare
 from asm_mapping.training import (
+    PRESETS,
     RunSettings,
     channels_last,
     check_fold,
@@ -328,6 +329,8 @@ def settle(settings: RunSettings, manifest: Manifest) -> RunSettings:
     "Fill in what may be spelled in several ways, or left open; refuse an unknown fold."
     found = {"name": settings.name or manifest.name, "folds": check_fold(settings, manifest)}
     found["weights"] = whole_paths(settings.weights)
+    if not settings.steps:
+        found["passes"] = settings.passes or PRESETS[settings.preset][0]
     found["strategy"] = "ddp" if settings.ranks > 1 else settings.strategy
     return settings.model_copy(update=found | portable(manifest, settings.root))
 
@@ -550,9 +553,11 @@ def run_pixels(settings: RunSettings, store: Store) -> float:  # reference pixel
     scored = float((store.chips["height"] * store.chips["width"]).sum()) / 3
     if settings.modality == "decision_fusion":
         return scored * 0.5
-    rounds, steps = plan_steps(settings)
+    rules, px = store.manifest.splits, crop_px(settings, store)
+    trained = (1 - 1 / (settings.folds or rules.folds)) * (1 - rules.validation_share)
+    rounds, steps = plan_steps(settings, 3 * scored * trained, px)
     crops = rounds * steps * settings.batch_size * settings.accumulate
-    return crops * crop_px(settings, store) ** 2 + scored * (0.2 * rounds + 0.5)
+    return crops * px**2 + scored * (0.2 * rounds + 0.5)
 
 
 def told_time(seconds: float) -> str:

@@ -76,7 +76,9 @@ from .outputs import own_file, own_files, own_tables
 from .processes import Process, end_with_parent, heed_signals, leave, start, stop
 from .splits import inner_splits
 from asm_mapping.training import (
+    FEWEST,
     IDENTITY,
+    PRESETS,
     Run,
     RunSettings,
     architecture_of,
@@ -85,7 +87,6 @@ from asm_mapping.training import (
     fit,
     make_settings,
     open_run,
-    plan_steps,
     read_settings,
     score_chips,
 )
@@ -447,7 +448,7 @@ def make_pruner(search: Search) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     if search.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
-    rounds, _ = plan_steps(search.settings)
+    rounds = search.settings.rounds or PRESETS[search.settings.preset][1]
     return optuna.pruners.HyperbandPruner(1, rounds, 3, bootstrap_count=0)
 
 # %% ../nbs/25_tuning.ipynb #396ca3c5
@@ -959,10 +960,10 @@ def changes(before: RunSettings, winner: Candidate) -> dict[str, Any]:
 def write_best(queue: Queue, inner: pd.DataFrame, winner: Candidate) -> Path:
     "Write the winner's settings with their origin."
     search, own = queue.search, queue.search.settings
-    rounds, steps = plan_steps(own)
+    length = f"{own.passes:g} passes" if own.passes else f"{own.steps or FEWEST} steps"
     told = [
         f"Chosen by asm-mapping tune for {own.modality} on fold {own.fold} of {own.dataset}.",
-        f"Study {search.study_name}: {count_ended(queue)} trials of {rounds * steps} steps, "
+        f"Study {search.study_name}: {count_ended(queue)} trials of {length}, "
         f"crops of {own.chip_px or 'the default'} px; {tell_study(queue)}.",
         f"Winner: {winner.label}. Average precision on the inner test parts:",
     ]

@@ -282,7 +282,7 @@ def test_pipes_devices_and_folders_are_no_chips(home: Path):
 def test_settings_are_usable_or_told(home: Path, given: dict[str, Any]):
     made = told(lambda: make_settings(**given))
     if made is not None:
-        rounds, steps = plan_steps(made)
+        rounds, steps = plan_steps(made, 1e7, 224)
         assert 0 < rounds * steps < 2 * 10**7 and made.batch_size * max(made.chip_px, 1) < 10**7
         assert (runs_root() / made.name).resolve().parent in (runs_root(), runs_root().parent)
         assert (runs_root() / made.name).resolve() != runs_root().parent
