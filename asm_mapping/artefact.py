@@ -290,8 +290,8 @@ def device_of(
         raise UserError(f"no accelerator {accelerator!r}; there are {', '.join(ACCELERATORS)}")
     if not wanted or wanted[0] not in there:
         raise UserError(
-            f"accelerator {accelerator}: this machine has none that PyTorch {torch.__version__} "
-            f"can use; it has {', '.join(there)}, and auto takes the first"
+            f"accelerator {accelerator}: this machine has none that PyTorch can use; it has "
+            f"{', '.join(there)}, and auto takes the first"
         )
     return torch.device(wanted[0])
 

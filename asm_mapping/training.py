@@ -1544,10 +1544,8 @@ def evaluate_run(
         role: {k: card.roles[role][k] for k in ("channels", "mean", "std")}
         for role in card.roles
     }
-    part = score_chips(
-        network or trained, view, numbers, statistics, threshold=card.threshold,
-        accelerator="cpu" if network else "auto",  # an engine has a place of its own
-    )  # fmt: skip
+    ways = {"threshold": card.threshold, "accelerator": "cpu" if network else "auto"}
+    part = score_chips(network or trained, view, numbers, statistics, **ways)
     landscape = part.landscape and part.landscape.scores(card.threshold)
     return {
         "run": str(folder),
