@@ -833,7 +833,7 @@ def compare_on_validation(
     store, numbers = finished.store, finished.parts["validation"]
     threshold, counts, equal = finished.card.threshold, (ScoreCounts(), ScoreCounts()), []
     both = [
-        predict_chips(network, store, numbers, finished.statistics)
+        predict_chips(network, store, numbers, finished.statistics, accelerator="cpu")
         for network in (finished.network, other)
     ]
     for (number, logits), (_, copied) in zip(*both, strict=True):

@@ -41,6 +41,7 @@ from traitlets import Unicode, default
 from traitlets.config import Config
 
 # %% ../nbs/51_runs.ipynb #9dfa1b9c
+from .artefact import device_of, finish_on
 from .catalog import Manifest
 from .checksums import check_intact, intact
 from .compare import gain_table, stand_in_runs
@@ -241,7 +242,9 @@ def execute_page(
     return own.out
 
 # %% ../nbs/51_runs.ipynb #b274fd1e
-SAME_RESULT = ("root", "tensorboard", "threads")  # settings that do not make another run
+SAME_RESULT = (  # settings that do not make another run
+    "root", "tensorboard", "threads", "accelerator",
+)  # fmt: skip
 
 
 def run_folder(settings: RunSettings, seeds: int = 1) -> Path:
@@ -528,24 +531,28 @@ def at_once(
 def training_seconds(
     network: torch.nn.Module,
     shape: Architecture,
+    device: torch.device,
     px: int = 128,  # side of the images it is timed on
 ) -> float:  # per reference pixel, forward and backward
     "Time a training step of a network on this machine, loading included."
-    network = network.to(memory_format=torch.channels_last).train()
-    batch, took = channels_last(black_batch(shape, 2, px)), []
+    network = network.to(device, memory_format=torch.channels_last).train()
+    batch = {key: value.to(device) for key, value in black_batch(shape, 2, px).items()}
+    batch, took = channels_last(batch), []
     for _ in range(3):  # the first one warms up
         started = time.perf_counter()
         network(batch).sum().backward()
+        finish_on(device)
         took.append(time.perf_counter() - started)
     return min(took[1:]) / (2 * px**2) * (1 + LOADING_SHARE)
 
 
 def arm_cost(settings: RunSettings, manifest: Manifest, ratio: int) -> tuple[float, int]:
     "Build an arm's network, time it and count its parameters; refuse what cannot be had."
+    device = device_of(settings.accelerator)
     check_roles(manifest, settings.modality)
     shape = make_architecture(settings, manifest, ratio)
     network = build_model(shape)
-    return training_seconds(network, shape), count_parameters(network)
+    return training_seconds(network, shape, device), count_parameters(network)
 
 # %% ../nbs/51_runs.ipynb #54fc52d7
 def run_pixels(settings: RunSettings, store: Store) -> float:  # reference pixels

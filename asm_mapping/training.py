@@ -8,13 +8,13 @@ __all__ = ['PRESETS', 'FEWEST', 'CROP_PX', 'IDENTITY', 'BACKGROUND', 'ELSEWHERE'
            'set_threads', 'open_run', 'sole_writer', 'begin_on', 'why_spoiled', 'check_roles', 'check_fold',
            'check_positives', 'crop_px', 'check_crop', 'describe_run', 'make_architecture', 'architecture_of',
            'stream_folders', 'check_same_contest', 'make_network', 'channels_last', 'Segmentation', 'log_scores',
-           'share_statistics', 'make_optimisation', 'make_optimiser', 'make_schedule', 'History', 'history_row',
-           'make_batches', 'checkpoints', 'make_trainer', 'tensorboard_logger', 'make_strategy', 'Fitted', 'train',
-           'train_in_ranks', 'own_ranks', 'rank_command', 'train_as_rank', 'join_run', 'fit', 'PartScores', 'any_valid',
-           'predict_chips', 'score_chips', 'read_predictions', 'sample_pixels', 'sibling', 'fit_decision_run',
-           'finished_folds', 'complete_seeds', 'out_of_fold', 'Scored', 'score_run', 'metrics_of', 'card_of',
-           'cross_validated', 'versions', 'machine', 'commit', 'finish_run', 'BandView', 'card_manifest', 'seen_before',
-           'evaluate_run', 'read_seen']
+           'share_statistics', 'make_optimisation', 'make_optimiser', 'make_schedule', 'History', 'random_states',
+           'set_random_states', 'history_row', 'make_batches', 'checkpoints', 'make_trainer', 'tensorboard_logger',
+           'make_strategy', 'Fitted', 'train', 'train_in_ranks', 'own_ranks', 'rank_command', 'train_as_rank',
+           'join_run', 'fit', 'PartScores', 'any_valid', 'logits_of', 'predict_chips', 'score_chips',
+           'read_predictions', 'sample_pixels', 'sibling', 'fit_decision_run', 'finished_folds', 'complete_seeds',
+           'out_of_fold', 'Scored', 'score_run', 'metrics_of', 'card_of', 'cross_validated', 'versions', 'machine',
+           'commit', 'finish_run', 'BandView', 'card_manifest', 'seen_before', 'evaluate_run', 'read_seen']
 
 # %% ../nbs/24_training.ipynb #bef60fdf
 import importlib.metadata
@@ -66,7 +66,16 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 # %% ../nbs/24_training.ipynb #190f87c1
-from .artefact import WIDEST, Card, load_artefact, save_artefact, weights_hash
+from asm_mapping.artefact import (
+    ACCELERATORS,
+    WIDEST,
+    Card,
+    device_of,
+    load_artefact,
+    placed,
+    save_artefact,
+    weights_hash,
+)
 from .augment import Augmentation
 from .catalog import Manifest, open_dataset
 from .checksums import CHECKSUMS, check_intact, intact, write_checksums
@@ -214,13 +223,21 @@ class RunSettings(NetworkSettings):
     augmentation: float = Field(1.0, ge=0, le=5)  # of scale, gain, noise; 0: flips and turns
     kept: Literal["last", "best"] = "last"  # weights: of the last step, or the best validation
     early_stopping: int = Field(0, ge=0)  # validations without gain before stopping; 0: off
-    accelerator: str = "cpu"  # passed to Lightning, as the next four
-    devices: int = Field(1, ge=1, le=1024)  # processes on a machine
+    accelerator: str = "auto"  # where it computes, as `device_of` takes it
+    devices: int = Field(1, ge=1, le=1024)  # processes on a machine; as Lightning has them
     nodes: int = Field(1, ge=1, le=1024)  # machines; more than one under SLURM
     strategy: str = "auto"  # several processes: ddp
     precision: str = "32-true"
     threads: int = Field(0, ge=0, le=1024)  # a process's CPU threads; 0: all physical cores
     tensorboard: bool = False  # also log for TensorBoard (extra `tensorboard`)
+
+    @field_validator("accelerator")
+    @classmethod
+    def known_accelerator(cls, value: str) -> str:
+        "Refuse a word for no place; whether this machine has it is seen when it is asked."
+        if value not in ACCELERATORS:
+            raise ValueError(f"{value!r} is none of {', '.join(ACCELERATORS)}")
+        return value
 
     @model_validator(mode="after")
     def good_loss(self) -> "RunSettings":
@@ -375,6 +392,7 @@ def open_run(
     folder: Path | None = None,  # where its files go; a scratch folder under runs/ if None
 ) -> Run:
     "Prepare data and split for a run, and refuse what cannot be trained."
+    device_of(settings.accelerator)
     set_threads(settings)
     manifest = open_dataset(settings.dataset, settings.root)
     check_roles(manifest, settings.modality)
@@ -712,17 +730,17 @@ class History(Callback):
 
     def state_dict(self) -> dict:
         "Return what a checkpoint keeps."
-        return {"rows": self.rows, "seconds": self.seconds, "random": torch.get_rng_state()}
+        return {"rows": self.rows, "seconds": self.seconds} | random_states()
 
     def load_state_dict(self, state: dict) -> None:
         "Take up a checkpoint's history."
         self.rows, self.seconds = list(state["rows"]), state["seconds"]
-        self.random_state = state["random"]
+        self.random_state = {name: state[name] for name in ("random", "cuda") if name in state}
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
         "Set the random state of the checkpoint and the clock."
         if self.random_state is not None:
-            torch.set_rng_state(self.random_state)
+            set_random_states(self.random_state)
             self.random_state = None
         self.started = time.perf_counter()
 
@@ -746,6 +764,21 @@ class History(Callback):
             pd.DataFrame(self.rows).to_csv(partial, index=False)
 
 # %% ../nbs/24_training.ipynb #a3be5664
+def random_states() -> dict[str, Tensor]:
+    "Take the states of the random numbers: the CPU's, and the GPU's where one is in use."
+    states = {"random": torch.get_rng_state()}
+    return states | (
+        {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {}
+    )
+
+
+def set_random_states(states: dict[str, Tensor]) -> None:
+    "Set the states that there are, each where it is of use."
+    torch.set_rng_state(states["random"])
+    if "cuda" in states and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
 def history_row(trainer: lightning.Trainer) -> dict:
     "Gather a validation round's numbers."
     row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
@@ -796,6 +829,7 @@ def make_trainer(
 ) -> lightning.Trainer:
     "Set up Lightning for a run: checkpoints, history, early stopping, bars and loggers."
     settings, folder = run.settings, run.folder
+    kind = device_of(settings.accelerator).type
     callbacks = [
         *watched,
         history,
@@ -815,10 +849,10 @@ def make_trainer(
     if not watched:
         callbacks.append(TQDMProgressBar(leave=False))
     return lightning.Trainer(
-        accelerator=settings.accelerator, devices=settings.devices, num_nodes=settings.nodes,
-        strategy=make_strategy(settings), precision=settings.precision,
+        accelerator=kind, devices=settings.devices, num_nodes=settings.nodes,
+        strategy=make_strategy(settings, kind), precision=settings.precision,
         plugins=SLURMEnvironment(auto_requeue=False) if job_place() else LightningEnvironment(),
-        sync_batchnorm=settings.ranks > 1 and settings.accelerator in ("gpu", "cuda"),
+        sync_batchnorm=settings.ranks > 1 and kind == "cuda",
         accumulate_grad_batches=settings.accumulate, gradient_clip_val=1.0,
         max_epochs=rounds, callbacks=callbacks, logger=logger, num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False,
@@ -837,7 +871,10 @@ def tensorboard_logger(folder: Path) -> Any:
         raise UserError("TensorBoard is not installed: pip install -e .[tensorboard]") from None
 
 
-def make_strategy(settings: RunSettings) -> Any:
+def make_strategy(
+    settings: RunSettings,
+    kind: str,  # of device: cpu, cuda or mps
+) -> Any:
     "Take Lightning's strategy, for several processes DDP as these networks need it."
     if settings.ranks == 1:
         return settings.strategy
@@ -847,7 +884,7 @@ def make_strategy(settings: RunSettings) -> Any:
         static_graph=not rests,
         gradient_as_bucket_view=True,
         broadcast_buffers=False,  # `share_statistics` averages them, once a round
-        process_group_backend="gloo" if settings.accelerator == "cpu" else None,
+        process_group_backend="gloo" if kind == "cpu" else None,
     )
 
 
@@ -1006,20 +1043,30 @@ def any_valid(
 
 
 @torch.inference_mode()
+def logits_of(
+    network: nn.Module, batch: dict[str, Tensor], device: torch.device
+) -> np.ndarray:  # (chip, row, column) float32
+    "Run a network on a batch, on the device where it is."
+    moved = {key: value.to(device) for key, value in batch.items()}
+    return network(channels_last(moved))[:, 0].float().cpu().numpy()
+
+
 def predict_chips(
-    network: nn.Module,
+    network: nn.Module,  # at its place again when the last chip is done
     store: Store,
     numbers: list[int],  # chips to run on
     statistics: dict,  # of the network's training; its keys are the sensors it takes
+    *,
     batch_size: int = 8,
+    accelerator: str = "auto",  # where it computes, as `device_of` takes it
 ) -> Iterator[tuple[int, np.ndarray]]:  # chip number, logits (row, column)
     "Run the network over whole chips; pixels without valid input of its own are background."
-    device, roles = next(network.parameters()).device, tuple(statistics)
-    for batch in WholeChips(store, numbers, statistics, batch_size=batch_size, roles=roles):
-        batch = {key: value.to(device) for key, value in batch.items()}
-        logits = network(channels_last(batch))[:, 0].float().cpu().numpy()
-        for number, values in zip(batch["chip"].tolist(), logits, strict=True):
-            yield number, np.where(any_valid(store, number, roles), values, BACKGROUND)
+    device, roles = device_of(accelerator), tuple(statistics)
+    with placed(network, device):
+        for batch in WholeChips(store, numbers, statistics, batch_size=batch_size, roles=roles):
+            logits = logits_of(network, batch, device)
+            for number, values in zip(batch["chip"].tolist(), logits, strict=True):
+                yield number, np.where(any_valid(store, number, roles), values, BACKGROUND)
 
 # %% ../nbs/24_training.ipynb #1951c4e6
 def score_chips(
@@ -1029,6 +1076,7 @@ def score_chips(
     statistics: dict,  # of the network's training; its keys are the sensors it takes
     *,
     batch_size: int = 8,
+    accelerator: str = "auto",  # where it computes, as `device_of` takes it
     threshold: float | None = None,  # for the per-chip table
     keep: Path | None = None,  # .npy file for the logits (float16) with a .csv beside it
 ) -> PartScores:
@@ -1039,8 +1087,8 @@ def score_chips(
     seconds, offset = 0.0, 0
     pixels = sum(int(np.prod(store.size(number))) for number in numbers)
     kept = keep and np.lib.format.open_memmap(keep, "w+", np.float16, (pixels,))
-    started = time.perf_counter()
-    for number, logits in predict_chips(network, store, numbers, statistics, batch_size):
+    started, ways = time.perf_counter(), {"batch_size": batch_size, "accelerator": accelerator}
+    for number, logits in predict_chips(network, store, numbers, statistics, **ways):
         seconds += time.perf_counter() - started
         mask, scored = store.mask(number), store.scored(number)
         counts.add(logits, mask, scored)
@@ -1221,11 +1269,12 @@ def score_run(run: Run, fitted: Fitted) -> Scored:
     started = time.perf_counter()
     folder = run.folder / "predictions"
     folder.mkdir(exist_ok=True)
+    place = {"accelerator": run.settings.accelerator}
 
     def score(part: str, threshold: float | None = None) -> PartScores:
         keep, numbers = folder / f"{part}.npy", run.numbers(part)
         chips = (run.store, numbers, fitted.statistics)
-        return score_chips(fitted.network, *chips, threshold=threshold, keep=keep)
+        return score_chips(fitted.network, *chips, **place, threshold=threshold, keep=keep)
 
     validation = score("validation")
     chosen_on = out_of_fold(run) if run.settings.fold == "final" else None
@@ -1397,7 +1446,7 @@ def finish_run(run: Run, fitted: Fitted, scored: Scored) -> dict:  # the metrics
             "commit": commit(),
             "versions": versions(),
             "seed": run.settings.seed,
-            "machine": machine(),
+            "machine": machine() | {"accelerator": device_of(run.settings.accelerator).type},
             "minutes": metrics["cost"]["minutes"],
             "warnings": run.warnings,
             "checksums": CHECKSUMS,
@@ -1512,7 +1561,8 @@ def evaluate_run(
         role: {k: card.roles[role][k] for k in ("channels", "mean", "std")}
         for role in card.roles
     }
-    part = score_chips(network or trained, view, numbers, statistics, threshold=card.threshold)
+    ways = {"threshold": card.threshold, "accelerator": "cpu" if network else "auto"}
+    part = score_chips(network or trained, view, numbers, statistics, **ways)
     landscape = part.landscape and part.landscape.scores(card.threshold)
     return {
         "run": str(folder),

@@ -370,8 +370,10 @@ def open_storage(
     raise UserError(f"{masked(address)} cannot be used: {without_secrets(why, address)}")
 
 # %% ../nbs/25_tuning.ipynb #3f68e324
-FREE = ("name", "root", "threads", "tensorboard")  # settings that change no score
-MACHINE = ("accelerator", "devices", "nodes", "strategy", "precision")  # what trains
+FREE = (  # settings that change no score, or by rounding alone
+    "name", "root", "threads", "tensorboard", "accelerator",
+)  # fmt: skip
+MACHINE = ("devices", "nodes", "strategy", "precision")  # what trains
 
 
 def identity(search: Search, data: Any) -> dict[str, Any]:
@@ -420,6 +422,7 @@ def open_queue(search: Search, data: Any) -> Queue:
     if kept is None:
         study.set_user_attr("identity", asked)
         return Queue(storage, search)
+    kept = {key: value for key, value in kept.items() if key not in FREE}
     kept = plain(RunSettings().model_dump(exclude=set(FREE))) | kept  # of an older version
     if kept == asked:
         return Queue(storage, search)
@@ -855,9 +858,8 @@ def score_inner(search: Search, run: Run, candidate: Candidate, number: int) -> 
     folder = run.folder / f"{candidate.label}-{number}"
     mine = replace(inner, settings=settings, folder=folder)
     fitted = fit(mine)
-    counts = score_chips(
-        fitted.network, run.store, mine.numbers("test"), fitted.statistics
-    ).counts
+    chips = (run.store, mine.numbers("test"), fitted.statistics)
+    counts = score_chips(fitted.network, *chips, accelerator=settings.accelerator).counts
     found = {"candidate": candidate.label, "inner_fold": number, "data": run.store.key}
     found |= {"average_precision": counts.average_precision(), "validation": kept_score(mine)}
     found |= {"minutes": fitted.seconds / 60, "chips": len(mine.numbers("test"))}
