@@ -135,7 +135,7 @@ from asm_mapping.unet import (
 # %% ../nbs/24_training.ipynb #6786ce7b
 PRESETS = {  # name: (passes over the training pixels, validation rounds)
     "quick": (0.0, 5),  # FEWEST steps
-    "standard": (8.0, 5),
+    "standard": (16.0, 5),
     "full": (32.0, 20),
 }
 FEWEST = 60  # optimiser steps of a run, where passes over few pixels would take fewer
