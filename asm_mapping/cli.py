@@ -513,7 +513,7 @@ def evaluate(
     dataset: Dataset,
     root: Root = "",
     as_json: AsJson = None,
-    engine: Annotated[str, typer.Option(help="PyTorch (eager), onnx, openvino, int8")] = "",
+    engine: Annotated[str, typer.Option(help="eager (PyTorch), cuda, onnx, …")] = "",
     overwrite: Overwrite = False,
 ) -> None:
     "Score a finished run with its stored threshold, on its own test chips or another dataset."
@@ -609,7 +609,7 @@ SensorFile = Annotated[
 NoData = Annotated[
     float | None, typer.Option(help="file value that means no data, beside what the files say")
 ]
-Engine = Annotated[str, typer.Option(help="auto, eager, onnx, openvino or int8")]
+Engine = Annotated[str, typer.Option(help="auto, eager, cuda, onnx, openvino or int8")]
 
 # %% ../nbs/53_cli.ipynb #5524a4cd
 @told

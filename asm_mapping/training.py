@@ -71,6 +71,7 @@ from asm_mapping.artefact import (
     WIDEST,
     Card,
     device_of,
+    gpu_name,
     load_artefact,
     placed,
     save_artefact,
@@ -1387,7 +1388,7 @@ def machine() -> dict:
         "cores": psutil.cpu_count(logical=False),
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "gpu": gpu_name(),
         "system": platform.platform(terse=True),
     }
 
