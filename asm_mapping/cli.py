@@ -585,13 +585,19 @@ def runs(
 
 # %% ../nbs/53_cli.ipynb #ed768071
 @told
-def benchmark(p: Pairs = None) -> None:
-    "Measure speed, memory and reproducibility on this machine."
+def benchmark(
+    what: Annotated[str, typer.Argument(help="all, or gpu: what a GPU is worth here")] = "all",
+    p: Pairs = None,
+) -> None:
+    "Measure speed, memory and reproducibility on this machine, or a GPU."
     from asm_mapping.runs import execute_page, open_page, template
 
-    made = runs_root() / "benchmark" / "benchmark.ipynb"
+    pages = {"all": ("64_benchmark", "benchmark"), "gpu": ("67_gpu", "gpu")}
+    if what not in pages:
+        raise UserError(f"benchmark {what}: there are {', '.join(pages)}")
+    made = runs_root() / "benchmark" / f"{pages[what][1]}.ipynb"
     with open_page(made) as own:
-        execute_page(template("64_benchmark"), own, parse_values(parse_pairs(p)))
+        execute_page(template(pages[what][0]), own, parse_values(parse_pairs(p)))
     typer.echo(f"wrote {made}")
 
 # %% ../nbs/53_cli.ipynb #19459a61
