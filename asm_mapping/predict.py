@@ -8,14 +8,14 @@ __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'FREE', 'LAYERS', 'NOD
            'window_weights', 'MapSettings', 'make_map_settings', 'model_folder', 'open_cards', 'scene_sensor',
            'physical', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'window_grid', 'read_role',
            'to_channels', 'read_tile', 'make_batch', 'turned_back', 'probabilities', 'Canvas', 'add_tile', 'save_block',
-           'step_back', 'ahead', 'block_path', 'wanted_windows', 'hold_block', 'window_sizes', 'open_engines',
-           'worker_number', 'compute_blocks', 'file_mark', 'make_plan', 'begun_plan', 'check_plan', 'load_block',
-           'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte',
-           'unwritable', 'check_whole', 'finish_layer', 'write_style', 'styles_of', 'open_scenes', 'check_dates',
-           'days_between', 'pixel_notes', 'prepare_map', 'portions', 'reach', 'prepare_worker', 'start_cluster',
-           'reach_cluster', 'compute_on_cluster', 'MapSummary', 'predict', 'files_beside', 'settle_engine',
-           'check_engine', 'left_blocks', 'begin_map', 'compute_rest', 'summary_path', 'read_summary', 'check_disk',
-           'finished_before', 'finish_map']
+           'step_back', 'block_path', 'wanted_windows', 'hold_block', 'window_sizes', 'open_engines', 'worker_number',
+           'compute_blocks', 'file_mark', 'make_plan', 'begun_plan', 'check_plan', 'load_block', 'whole_blocks',
+           'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte', 'unwritable',
+           'check_whole', 'finish_layer', 'write_style', 'styles_of', 'open_scenes', 'check_dates', 'days_between',
+           'pixel_notes', 'prepare_map', 'portions', 'reach', 'prepare_worker', 'start_cluster', 'reach_cluster',
+           'compute_on_cluster', 'MapSummary', 'predict', 'files_beside', 'settle_engine', 'check_engine',
+           'left_blocks', 'begin_map', 'compute_rest', 'summary_path', 'read_summary', 'check_disk', 'finished_before',
+           'finish_map']
 
 # %% ../nbs/41_predict.ipynb #89beed37
 import hashlib
@@ -68,7 +68,7 @@ from asm_mapping.config import (
     whole_file,
     write_json,
 )
-from .dataset import complete_, normalise_
+from .dataset import ahead, complete_, normalise_
 from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
 from .grid import Grid
 from .inputs import files_behind, open_raster
@@ -535,18 +535,6 @@ def step_back() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, 10)
 
 
-def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
-    "Map a function over items in threads that step back; results come in order, some ahead."
-    waiting: deque = deque()
-    with ThreadPoolExecutor(threads, initializer=step_back) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, *item))
-            if len(waiting) > threads:  # each that waits takes memory
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def block_path(job: Job, block: tuple[int, int]) -> Path:
     "Name the file of a block."
     return job.work / f"block_{block[0]}_{block[1]}.npz"
@@ -641,8 +629,9 @@ def compute_blocks(
                 future.result()
                 told(done)
 
-        held = chain.from_iterable(ahead(hold_block, ((job, block) for block in blocks), 1))
-        for tile in ahead(read_tile, held, -(-2 * job.threads // 3)):
+        whole = ((job, block) for block in blocks)
+        held = chain.from_iterable(ahead(hold_block, whole, 1, step_back))
+        for tile in ahead(read_tile, held, -(-2 * job.threads // 3), step_back):
             while next(iter(canvases)) != tile.block:
                 finish(next(iter(canvases)))
             if canvases[tile.block] is None:
