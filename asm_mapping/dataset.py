@@ -262,14 +262,17 @@ def ahead(
         for item in items:
             yield function(*item)
         return
-    waiting: deque = deque()
-    with ThreadPoolExecutor(threads, initializer=begin) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, *item))
-            if len(waiting) > threads:  # each that waits takes memory
+    waiting, own = deque(), torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=begin) as pool:
+            for item in items:
+                waiting.append(pool.submit(function, *item))
+                if len(waiting) > threads:  # each that waits takes memory
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(own)  # what a thread sets, others see
 
 # %% ../nbs/16_dataset.ipynb #7c07d46d
 class TrainingBatches(IterableDataset):
