@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WIDEST', 'Width', 'Channels', 'ACCELERATORS', 'ArchitectureCard', 'RoleCard', 'Card', 'check_card', 'architecture_of',
            'package_versions', 'tensors_of', 'weights_hash', 'save_artefact', 'load_card', 'load_artefact', 'device_of',
-           'finish_on', 'placed']
+           'gpu_name', 'finish_on', 'placed']
 
 # %% ../nbs/23_artefact.ipynb #5b152535
 import hashlib
@@ -294,6 +294,11 @@ def device_of(
             f"{', '.join(there)}, and auto takes the first"
         )
     return torch.device(wanted[0])
+
+
+def gpu_name() -> str | None:
+    "Name this machine's first GPU; None where PyTorch finds none of CUDA."
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def finish_on(device: torch.device) -> None:

@@ -513,7 +513,7 @@ def evaluate(
     dataset: Dataset,
     root: Root = "",
     as_json: AsJson = None,
-    engine: Annotated[str, typer.Option(help="PyTorch (eager), onnx, openvino, int8")] = "",
+    engine: Annotated[str, typer.Option(help="eager (PyTorch), cuda, onnx, …")] = "",
     overwrite: Overwrite = False,
 ) -> None:
     "Score a finished run with its stored threshold, on its own test chips or another dataset."
@@ -585,13 +585,19 @@ def runs(
 
 # %% ../nbs/53_cli.ipynb #ed768071
 @told
-def benchmark(p: Pairs = None) -> None:
-    "Measure speed, memory and reproducibility on this machine."
+def benchmark(
+    what: Annotated[str, typer.Argument(help="all, or gpu: what a GPU is worth here")] = "all",
+    p: Pairs = None,
+) -> None:
+    "Measure speed, memory and reproducibility on this machine, or a GPU."
     from asm_mapping.runs import execute_page, open_page, template
 
-    made = runs_root() / "benchmark" / "benchmark.ipynb"
+    pages = {"all": ("64_benchmark", "benchmark"), "gpu": ("67_gpu", "gpu")}
+    if what not in pages:
+        raise UserError(f"benchmark {what}: there are {', '.join(pages)}")
+    made = runs_root() / "benchmark" / f"{pages[what][1]}.ipynb"
     with open_page(made) as own:
-        execute_page(template("64_benchmark"), own, parse_values(parse_pairs(p)))
+        execute_page(template(pages[what][0]), own, parse_values(parse_pairs(p)))
     typer.echo(f"wrote {made}")
 
 # %% ../nbs/53_cli.ipynb #19459a61
@@ -609,7 +615,7 @@ SensorFile = Annotated[
 NoData = Annotated[
     float | None, typer.Option(help="file value that means no data, beside what the files say")
 ]
-Engine = Annotated[str, typer.Option(help="auto, eager, onnx, openvino or int8")]
+Engine = Annotated[str, typer.Option(help="auto, eager, cuda, onnx, openvino or int8")]
 
 # %% ../nbs/53_cli.ipynb #5524a4cd
 @told

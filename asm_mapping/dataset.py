@@ -8,8 +8,11 @@ __all__ = ['read_window', 'read_labels', 'complete_', 'normalise_', 'measure_sta
 
 # %% ../nbs/16_dataset.ipynb #938f25ee
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -242,6 +245,35 @@ def stream_chip(place: int, numbers: np.ndarray, seed: int) -> tuple[int, int]:
     order = np.random.default_rng((3, seed, number)).permutation(len(numbers))
     return number, int(numbers[order[position]])
 
+# %% ../nbs/16_dataset.ipynb #1e2f1441
+def alone() -> None:
+    "Let a thread compute by itself."
+    torch.set_num_threads(1)
+
+
+def ahead(
+    function: Callable[..., Any],
+    items: Iterable[tuple],  # what the function takes
+    threads: int,  # 0: each when it is asked for
+    begin: Callable[[], None] = alone,  # called in each thread
+) -> Iterator[Any]:
+    "Map a function over items in threads; results come in order, some ahead."
+    if not threads:
+        for item in items:
+            yield function(*item)
+        return
+    waiting, own = deque(), torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=begin) as pool:
+            for item in items:
+                waiting.append(pool.submit(function, *item))
+                if len(waiting) > threads:  # each that waits takes memory
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(own)  # what a thread sets, others see
+
 # %% ../nbs/16_dataset.ipynb #7c07d46d
 class TrainingBatches(IterableDataset):
     "Augmented crops, `steps_per_epoch` batches an epoch; batched already."
@@ -259,6 +291,7 @@ class TrainingBatches(IterableDataset):
         steps_per_epoch: int,
         roles: Sequence[str] | None = None,  # sensors to read; all if None
         share: tuple[int, int] = (0, 1),  # rank, ranks: which part of each batch to load
+        readers: int = 0,  # threads that load ahead; 0: none, batches are loaded when asked for
     ):
         if not len(numbers):
             raise UserError(f"no training chips for {store.folder}")
@@ -268,7 +301,7 @@ class TrainingBatches(IterableDataset):
         self.augmentation, self.batch_size, self.seed = augmentation, batch_size, seed
         self.chip_px, self.steps_per_epoch, self.current_epoch = chip_px, steps_per_epoch, 0
         self.roles = store.roles  # draws do not depend on which are read
-        rank, ranks = share
+        (rank, ranks), self.readers = share, readers
         self.mine = range(batch_size * rank // ranks, batch_size * (rank + 1) // ranks)
         fixed = {"statistics": statistics, "roles": roles, "chip_px": chip_px}
         self.load = partial(load_batch, store, **fixed)
@@ -282,8 +315,8 @@ class TrainingBatches(IterableDataset):
     def epoch(self, number: int) -> Iterator[dict[str, Tensor]]:
         "Give the batches of one epoch, whether or not those before it were read."
         first = number * self.steps_per_epoch
-        for step in range(first, first + self.steps_per_epoch):
-            yield self.batch(step)
+        places = ((place,) for place in range(first, first + self.steps_per_epoch))
+        return ahead(self.batch, places, self.readers)
 
     def batch(self, step: int) -> dict[str, Tensor]:
         "Load the batch at this place of the stream."

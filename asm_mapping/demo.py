@@ -19,7 +19,6 @@ from typing import Literal
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import rasterio
 from numpy.random import Generator, SeedSequence, default_rng
 from pydantic import BaseModel, ConfigDict, Field
@@ -559,6 +558,8 @@ def write_raster(
 
 def write_polygons(path: Path, shapes: gpd.GeoDataFrame) -> None:
     "Write a GeoPackage in EPSG:4326 whose bytes do not depend on the clock."
+    import pyogrio  # not for training and mapping, which need no shapes
+
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2024-01-01T00:00:00Z"})
     try:
         shapes.to_crs(4326).to_file(path, driver="GPKG", layer=path.stem, engine="pyogrio")

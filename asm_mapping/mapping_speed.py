@@ -108,6 +108,9 @@ from asm_mapping.predict import make_map_settings, predict
 asked, started = json.loads(sys.argv[1]), time.perf_counter()
 made = predict(make_map_settings(**asked["given"]), say=lambda text: None)
 told = {"seconds": time.perf_counter() - started, "megapixels": made.megapixels}
+import torch
+used = torch.cuda.is_initialized()
+told["gpu_gb"] = torch.cuda.max_memory_allocated() / 1e9 if used else 0.0
 Path(asked["told"]).write_text(json.dumps(told))
 """  # imports what the command line imports, and nothing of the benchmark
 
@@ -121,7 +124,7 @@ def start_map(given: dict, told: Path) -> Process:
     return start(command, env=os.environ | quiet, **ways)
 
 
-def finish(process: Process, told: Path) -> dict:  # seconds, megapixels
+def finish(process: Process, told: Path) -> dict:  # seconds, megapixels, gpu_gb
     "Wait for a map; one that failed is a UserError with its last words."
     complaint = process.communicate()[1].strip().splitlines()
     if process.returncode:

@@ -8,7 +8,7 @@ __all__ = ['FULL', 'RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'FREE', 'LAYERS', 'NOD
            'window_weights', 'MapSettings', 'make_map_settings', 'model_folder', 'open_cards', 'scene_sensor',
            'physical', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'window_grid', 'read_role',
            'to_channels', 'read_tile', 'make_batch', 'turned_back', 'probabilities', 'Canvas', 'add_tile', 'save_block',
-           'step_back', 'ahead', 'block_path', 'wanted_windows', 'hold_block', 'window_sizes', 'open_engines',
+           'step_back', 'block_path', 'wanted_windows', 'hold_block', 'window_sizes', 'open_engines', 'worker_number',
            'compute_blocks', 'file_mark', 'make_plan', 'begun_plan', 'check_plan', 'load_block', 'whole_blocks',
            'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte', 'unwritable',
            'check_whole', 'finish_layer', 'write_style', 'styles_of', 'open_scenes', 'check_dates', 'days_between',
@@ -55,7 +55,7 @@ from rasterio.windows import Window
 from tqdm import tqdm
 
 # %% ../nbs/41_predict.ipynb #c6cdbfea
-from .artefact import Card, load_card
+from .artefact import Card, gpu_name, load_card
 from .augment import turned
 from asm_mapping.config import (
     KEPT_BY_MAPS,
@@ -68,7 +68,7 @@ from asm_mapping.config import (
     whole_file,
     write_json,
 )
-from .dataset import complete_, normalise_
+from .dataset import ahead, complete_, normalise_
 from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
 from .grid import Grid
 from .inputs import files_behind, open_raster
@@ -189,7 +189,7 @@ class MapSettings(BaseModel):
     optical_nodata: float | None = None  # beside what the files and the sensor say
     sar_nodata: float | None = None
     area: Path | None = None  # polygons that limit the work
-    engine: str = "auto"  # auto, eager, onnx, openvino, int8
+    engine: str = "auto"  # or one of engines.ENGINES
     threads: int = Field(0, ge=0)  # CPU threads of one worker; 0: all cores
     workers: int = Field(1, ge=1)  # processes
     scheduler: str = ""  # tcp://… of a Dask cluster
@@ -535,18 +535,6 @@ def step_back() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, 10)
 
 
-def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
-    "Map a function over items in threads that step back; results come in order, some ahead."
-    waiting: deque = deque()
-    with ThreadPoolExecutor(threads, initializer=step_back) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, *item))
-            if len(waiting) > threads:  # each that waits takes memory
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def block_path(job: Job, block: tuple[int, int]) -> Path:
     "Name the file of a block."
     return job.work / f"block_{block[0]}_{block[1]}.npz"
@@ -596,9 +584,27 @@ ONE_AT_A_TIME = threading.Lock()  # a worker's tasks share its engines and threa
 
 
 @lru_cache(maxsize=2)
-def open_engines(models: tuple[Path, ...], name: str, threads: int) -> tuple[Engine, ...]:
+def open_engines(
+    models: tuple[Path, ...],
+    name: str,
+    threads: int,
+    gpu: int = 0,  # which of the machine's, for an engine that takes one
+) -> tuple[Engine, ...]:
     "Open every model of an ensemble; kept for the next block."
-    return tuple(open_engine(model, name, threads=threads) for model in models)
+    return tuple(open_engine(model, name, threads=threads, gpu=gpu) for model in models)
+
+
+def worker_number() -> int:
+    "Number this process among the workers that `start_cluster` starts; 0 elsewhere."
+    if "distributed" not in sys.modules:
+        return 0
+    from distributed import get_worker
+
+    try:
+        number = get_worker().name
+    except ValueError:  # no worker
+        return 0
+    return number if isinstance(number, int) else 0
 
 # %% ../nbs/41_predict.ipynb #ea29245d
 def compute_blocks(
@@ -609,7 +615,7 @@ def compute_blocks(
     "Compute blocks and write each to its file."
     blocks = [block for block in blocks if not block_path(job, block).exists()]
     with ONE_AT_A_TIME:
-        engines = open_engines(job.models, job.engine, job.threads)
+        engines = open_engines(job.models, job.engine, job.threads, worker_number())
     torch.set_num_threads(job.threads)
     canvases = {block: None for block in blocks}
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), ThreadPoolExecutor(1) as writer:
@@ -623,8 +629,9 @@ def compute_blocks(
                 future.result()
                 told(done)
 
-        held = chain.from_iterable(ahead(hold_block, ((job, block) for block in blocks), 1))
-        for tile in ahead(read_tile, held, -(-2 * job.threads // 3)):
+        whole = ((job, block) for block in blocks)
+        held = chain.from_iterable(ahead(hold_block, whole, 1, step_back))
+        for tile in ahead(read_tile, held, -(-2 * job.threads // 3), step_back):
             while next(iter(canvases)) != tile.block:
                 finish(next(iter(canvases)))
             if canvases[tile.block] is None:
@@ -658,6 +665,7 @@ def make_plan(settings: MapSettings, job: Job) -> dict[str, Any]:
     lattice = job.lattice
     files = [(role, sheet.path) for role, scene in job.scenes.items() for sheet in scene.sheets]
     asked = settings.model_dump(mode="json", exclude={*FREE})
+    asked |= {"gpu": gpu_name()} if job.engine == "cuda" else {}
     return json.loads(
         json.dumps(
             asked

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
 import shapely
 from geopandas import GeoDataFrame, GeoSeries
 from shapely import Polygon
@@ -25,9 +24,10 @@ def read_shapes(
     path: str | Path,  # of a file, a FileGDB's folder, or one with a shapefile
 ) -> GeoDataFrame:
     "Read the one layer with shapes; several layers or no CRS are a UserError."
+    import pyogrio  # not for maps without an area, which need no shapes
+
     found = check_shapes(path)
-    told, source = shlex.quote(str(found)), str(found)
-    start = b""
+    told, source, start = shlex.quote(str(found)), str(found), b""
     try:
         if found.is_file():
             with open(found, "rb") as file:

@@ -9,9 +9,9 @@ __all__ = ['PRESETS', 'FEWEST', 'CROP_PX', 'IDENTITY', 'BACKGROUND', 'ELSEWHERE'
            'check_positives', 'crop_px', 'check_crop', 'describe_run', 'make_architecture', 'architecture_of',
            'stream_folders', 'check_same_contest', 'make_network', 'channels_last', 'Segmentation', 'log_scores',
            'share_statistics', 'make_optimisation', 'make_optimiser', 'make_schedule', 'History', 'random_states',
-           'set_random_states', 'history_row', 'make_batches', 'checkpoints', 'make_trainer', 'tensorboard_logger',
-           'make_strategy', 'Fitted', 'train', 'train_in_ranks', 'own_ranks', 'rank_command', 'train_as_rank',
-           'join_run', 'fit', 'PartScores', 'any_valid', 'logits_of', 'predict_chips', 'score_chips',
+           'set_random_states', 'history_row', 'readers_of', 'make_batches', 'checkpoints', 'make_trainer',
+           'tensorboard_logger', 'make_strategy', 'Fitted', 'train', 'train_in_ranks', 'own_ranks', 'rank_command',
+           'train_as_rank', 'join_run', 'fit', 'PartScores', 'any_valid', 'logits_of', 'predict_chips', 'score_chips',
            'read_predictions', 'sample_pixels', 'sibling', 'fit_decision_run', 'finished_folds', 'complete_seeds',
            'out_of_fold', 'Scored', 'score_run', 'metrics_of', 'card_of', 'cross_validated', 'versions', 'machine',
            'commit', 'finish_run', 'BandView', 'card_manifest', 'seen_before', 'evaluate_run', 'read_seen']
@@ -71,6 +71,7 @@ from asm_mapping.artefact import (
     WIDEST,
     Card,
     device_of,
+    gpu_name,
     load_artefact,
     placed,
     save_artefact,
@@ -787,6 +788,11 @@ def history_row(trainer: lightning.Trainer) -> dict:
     return row | {"learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
 
 # %% ../nbs/24_training.ipynb #b59e9467
+def readers_of(settings: RunSettings) -> int:
+    "Count the threads that load ahead of a GPU; on a CPU they would be the network's."
+    return 0 if device_of(settings.accelerator).type == "cpu" else torch.get_num_threads()
+
+
 def make_batches(
     run: Run,
     statistics: dict,
@@ -808,6 +814,7 @@ def make_batches(
         steps_per_epoch=steps * settings.accumulate,
         roles=run.roles,
         share=share,
+        readers=readers_of(settings),
     )
     chips = run.numbers("validation")[rank::ranks]
     whole = WholeChips(run.store, chips, statistics, batch_size=8, roles=run.roles)
@@ -1404,7 +1411,7 @@ def machine() -> dict:
         "cores": psutil.cpu_count(logical=False),
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "gpu": gpu_name(),
         "system": platform.platform(terse=True),
     }
 
