@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 from helpers import ROOT, CommandLine, change_raster, write_dataset
@@ -102,6 +103,29 @@ def test_a_broken_manifest_is_told_in_a_sentence(
 
 def test_a_missing_manifest_is_named(cli: CommandLine):
     assert "nowhere.toml" in cli("check", "nowhere.toml", status=1).text
+
+
+def means(dataset: str) -> dict[str, tuple[str, ...]]:  # modality: F1, average precision
+    "Read what a published comparison found, as the README writes it."
+    scores = pd.read_csv(ROOT / f"reports/{dataset}/scores.csv")
+    names = [
+        f"{score}_{what}" for score in ("f1", "average_precision") for what in ("mean", "sd")
+    ]
+    return {
+        row["modality"]: tuple(f"{row[name]:.3f}" for name in names)
+        for _, row in scores[scores["scored"] == "test"].iterrows()
+    }
+
+
+def test_the_numbers_of_the_readme_are_of_its_tables():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = " ".join(text.partition("results:start")[2].partition("results:end")[0].split())
+    found = means("ombria")
+    for modality, (f1, f1_sd, precision, precision_sd) in found.items():
+        assert f"| `{modality}` | {f1} ± {f1_sd} | {precision} ± {precision_sd} |" in text
+    assert text.count("| `") == len(found) == 5
+    f1, f1_sd, precision, precision_sd = means("tailings")["optical"]
+    assert f"F1 is {f1} ± {f1_sd} and average precision {precision} ± {precision_sd}" in text
 
 
 def test_the_manifests_of_the_readme_are_right(tmp_path: Path):
