@@ -130,7 +130,7 @@ MOST_FOLDS, MOST_SEEDS, MOST_JOBS = 1000, 100, 64
 Dataset = Annotated[str, typer.Argument(help="manifest (datasets/NAME.toml, or just NAME)")]
 Root = Annotated[str, typer.Option(help="folder of the files, overriding the manifest's root")]
 Name = Annotated[str, typer.Option(help="name of the comparison; the dataset's if not given")]
-Preset = Annotated[str, typer.Option(help="quick, standard or full: passes over the training pixels")]
+Preset = Annotated[str, typer.Option(help="quick, standard or full: passes over the data")]
 Devices = Annotated[int, typer.Option(min=1, max=1024, help="processes that train one run")]
 Strategy = Annotated[str, typer.Option(help="ddp where several processes train")]
 Pairs = Annotated[
