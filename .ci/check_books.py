@@ -26,6 +26,8 @@ TITLE = re.compile(r"# \S.*\n+> \S")
 FRONT_MATTER = re.compile(r"---\ntitle: .+\nsubtitle: ")
 EXPORTED = re.compile(r"^#\|\s*exporti?\s*$", re.MULTILINE)
 FIGURE = re.compile(r"^(?:\w+ = )?(?:\w+\.)?(?:\w+_figure|\w+_table|plt\.\w+|sns\.\w+)\(", re.M)
+NAMED = re.compile(r"`([a-z_]+)\.([A-Za-z]\w+)`")  # module.NAME, or a file
+SUFFIXES = {"py", "md", "ini", "txt", "toml", "yml", "ipynb", "csv", "json"}
 LABEL = re.compile(r"^#\| label: ((fig|tbl)-[\w-]+)$", re.MULTILINE)
 
 
@@ -136,6 +138,27 @@ def package_breaks(books: list[Book]) -> Iterator[str]:
         yield f"asm_mapping/{module}.py: no notebook exports it; delete it"
 
 
+def names_in(module: Path) -> set[str]:
+    "List what a module defines at its top level."
+    found: set[str] = set()
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def guide_breaks() -> Iterator[str]:
+    "What CONTRIBUTING.md calls module.NAME is in that module."
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for module, name in sorted(set(NAMED.findall(text))):
+        path = ROOT / "asm_mapping" / f"{module}.py"
+        if name not in SUFFIXES and not (path.is_file() and name in names_in(path)):
+            yield f"CONTRIBUTING.md: names {module}.{name}, which is not there"
+
+
 def main() -> int:
     "Check the notebooks and the package."
     books = [Book(path) for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]
@@ -146,7 +169,7 @@ def main() -> int:
         rules += [import_breaks(book, owners)]
         rules += [template_breaks(book)] if book.is_template else []
         found += [f"{book.name}: {text}" for rule in rules for text in rule]
-    found += package_breaks(books)
+    found += [*package_breaks(books), *guide_breaks()]
     print("\n".join(found) or f"{len(books)} notebooks keep the house rules")
     return bool(found)
 
