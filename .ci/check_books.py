@@ -28,6 +28,7 @@ EXPORTED = re.compile(r"^#\|\s*exporti?\s*$", re.MULTILINE)
 FIGURE = re.compile(r"^(?:\w+ = )?(?:\w+\.)?(?:\w+_figure|\w+_table|plt\.\w+|sns\.\w+)\(", re.M)
 NAMED = re.compile(r"`([a-z_]+)\.([A-Za-z]\w+)`")  # module.NAME, or a file
 SUFFIXES = {"py", "md", "ini", "txt", "toml", "yml", "ipynb", "csv", "json"}
+LINK = re.compile(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)")  # to a file, not to an address
 LABEL = re.compile(r"^#\| label: ((fig|tbl)-[\w-]+)$", re.MULTILINE)
 
 
@@ -78,6 +79,18 @@ def story_breaks(book: Book) -> Iterator[str]:
     checks = sum(source.count(word) for source in book.sources for word in CHECKS)
     if not book.is_template and (words < LEAST_PROSE or checks < LEAST_CHECKS):
         yield f"explains or tests little: {words} words of prose, {checks} checks"
+
+
+def lost_links(text: str, folder: Path) -> Iterator[str]:
+    "Links to files that are not there."
+    for target in LINK.findall(text):
+        if not (folder / target).exists():
+            yield f"links to {target}, which is not there"
+
+
+def link_breaks(book: Book) -> Iterator[str]:
+    "Links between notebooks lead somewhere: what comes next is one of them."
+    yield from lost_links("\n".join(book.prose), ROOT / "nbs")
 
 
 def module_breaks(book: Book) -> Iterator[str]:
@@ -151,7 +164,10 @@ def names_in(module: Path) -> set[str]:
 
 
 def guide_breaks() -> Iterator[str]:
-    "What CONTRIBUTING.md calls module.NAME is in that module."
+    "Pages link to what is there; what CONTRIBUTING.md calls module.NAME is in that module."
+    for page in (*ROOT.glob("*.md"), *(ROOT / "nbs").glob("*.md")):
+        for told in lost_links(page.read_text(encoding="utf-8"), page.parent):
+            yield f"{page.relative_to(ROOT)}: {told}"
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for module, name in sorted(set(NAMED.findall(text))):
         path = ROOT / "asm_mapping" / f"{module}.py"
@@ -165,7 +181,7 @@ def main() -> int:
     owners = {module: book.number for book in books for module in book.modules}
     found = []
     for book in books:
-        rules = [cell_breaks(book), story_breaks(book), module_breaks(book)]
+        rules = [cell_breaks(book), story_breaks(book), link_breaks(book), module_breaks(book)]
         rules += [import_breaks(book, owners)]
         rules += [template_breaks(book)] if book.is_template else []
         found += [f"{book.name}: {text}" for rule in rules for text in rule]
