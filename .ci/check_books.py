@@ -26,6 +26,9 @@ TITLE = re.compile(r"# \S.*\n+> \S")
 FRONT_MATTER = re.compile(r"---\ntitle: .+\nsubtitle: ")
 EXPORTED = re.compile(r"^#\|\s*exporti?\s*$", re.MULTILINE)
 FIGURE = re.compile(r"^(?:\w+ = )?(?:\w+\.)?(?:\w+_figure|\w+_table|plt\.\w+|sns\.\w+)\(", re.M)
+NAMED = re.compile(r"`([a-z_]+)\.([A-Za-z]\w+)`")  # module.NAME, or a file
+SUFFIXES = {"py", "md", "ini", "txt", "toml", "yml", "ipynb", "csv", "json"}
+LINK = re.compile(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)")  # to a file, not to an address
 LABEL = re.compile(r"^#\| label: ((fig|tbl)-[\w-]+)$", re.MULTILINE)
 
 
@@ -76,6 +79,18 @@ def story_breaks(book: Book) -> Iterator[str]:
     checks = sum(source.count(word) for source in book.sources for word in CHECKS)
     if not book.is_template and (words < LEAST_PROSE or checks < LEAST_CHECKS):
         yield f"explains or tests little: {words} words of prose, {checks} checks"
+
+
+def lost_links(text: str, folder: Path) -> Iterator[str]:
+    "Links to files that are not there."
+    for target in LINK.findall(text):
+        if not (folder / target).exists():
+            yield f"links to {target}, which is not there"
+
+
+def link_breaks(book: Book) -> Iterator[str]:
+    "Links between notebooks lead somewhere: what comes next is one of them."
+    yield from lost_links("\n".join(book.prose), ROOT / "nbs")
 
 
 def module_breaks(book: Book) -> Iterator[str]:
@@ -136,17 +151,41 @@ def package_breaks(books: list[Book]) -> Iterator[str]:
         yield f"asm_mapping/{module}.py: no notebook exports it; delete it"
 
 
+def names_in(module: Path) -> set[str]:
+    "List what a module defines at its top level."
+    found: set[str] = set()
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def guide_breaks() -> Iterator[str]:
+    "Pages link to what is there; what CONTRIBUTING.md calls module.NAME is in that module."
+    for page in (*ROOT.glob("*.md"), *(ROOT / "nbs").glob("*.md")):
+        for told in lost_links(page.read_text(encoding="utf-8"), page.parent):
+            yield f"{page.relative_to(ROOT)}: {told}"
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for module, name in sorted(set(NAMED.findall(text))):
+        path = ROOT / "asm_mapping" / f"{module}.py"
+        if name not in SUFFIXES and not (path.is_file() and name in names_in(path)):
+            yield f"CONTRIBUTING.md: names {module}.{name}, which is not there"
+
+
 def main() -> int:
     "Check the notebooks and the package."
     books = [Book(path) for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]
     owners = {module: book.number for book in books for module in book.modules}
     found = []
     for book in books:
-        rules = [cell_breaks(book), story_breaks(book), module_breaks(book)]
+        rules = [cell_breaks(book), story_breaks(book), link_breaks(book), module_breaks(book)]
         rules += [import_breaks(book, owners)]
         rules += [template_breaks(book)] if book.is_template else []
         found += [f"{book.name}: {text}" for rule in rules for text in rule]
-    found += package_breaks(books)
+    found += [*package_breaks(books), *guide_breaks()]
     print("\n".join(found) or f"{len(books)} notebooks keep the house rules")
     return bool(found)
 

@@ -270,6 +270,7 @@ def compare_all(
     from asm_mapping.encoders import DEFAULT_WEIGHTS, whole_paths
     from asm_mapping.processes import job_place
     from asm_mapping.runs import estimate, plan_runs, portable
+    from asm_mapping.unet import MODALITIES
 
     decided = {"dataset", "modality", "fold", "folds", "seed", "streams"} & common.keys()
     if decided:
@@ -278,7 +279,7 @@ def compare_all(
         )
     if job_place():
         raise UserError("srun: start each `asm-mapping run` by srun, then compare without it")
-    arms = list(parse_arms(modalities))
+    arms = list(MODALITIES if modalities == "all" else parse_arms(modalities))
     manifest = open_dataset(dataset, common.get("root", ""))
     name = common.get("name") or manifest.name
     folds = folds or manifest.splits.folds
@@ -290,7 +291,7 @@ def compare_all(
     planned = plan_runs(common, arms, folds, seeds)
     say(estimate(planned, manifest, seeds))
     given = paths | {"name": name}
-    given |= {"modalities": modalities, "folds": folds, "seeds": seeds}
+    given |= {"modalities": ",".join(arms), "folds": folds, "seeds": seeds}
     return run_and_show(planned, given, jobs)
 
 # %% ../nbs/53_cli.ipynb #8bdf7a83
@@ -325,8 +326,10 @@ def compare(
     dataset: Dataset,
     modalities: Annotated[
         str,
-        typer.Option(help="comma between; late_fusion_streams, optical_control may be added"),
-    ] = ("sar,optical,early_fusion,late_fusion,decision_fusion"),
+        typer.Option(
+            help="all five, or names with commas; late_fusion_streams, optical_control too"
+        ),
+    ] = "all",
     folds: Annotated[int, typer.Option(min=0, max=MOST_FOLDS, help="0: the manifest's")] = 0,
     seeds: Annotated[int, typer.Option(min=1, max=MOST_SEEDS, help="seeds a fold")] = 1,
     preset: Preset = "standard",
@@ -357,10 +360,9 @@ def demo(
 ) -> None:
     "Write the synthetic demo, compare the five modalities on it, render the report."
     from asm_mapping.report import render_report
-    from asm_mapping.training import MODALITIES
 
     common = {"preset": "quick", "steps": 80} | parse_pairs(p)
-    made, failed = compare_all("demo", ",".join(MODALITIES), folds, 1, jobs, common)
+    made, failed = compare_all("demo", "all", folds, 1, jobs, common)
     index, lost = render_report(["demo"])
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
     tell_comparison(made, failed)
