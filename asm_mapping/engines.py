@@ -829,8 +829,9 @@ def open_finished(
     run: Path,  # run folder
 ) -> Finished:
     "Open a finished run with the store it was trained on; another store is a UserError."
+    from asm_mapping.catalog import open_dataset  # takes seconds: not for maps
+    from asm_mapping.settings import RunSettings
     from asm_mapping.store import prepare
-    from asm_mapping.training import RunSettings, open_dataset  # takes seconds: not for maps
 
     run = Path(run)
     if not (run / "metrics.json").exists():

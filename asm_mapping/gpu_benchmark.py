@@ -32,13 +32,13 @@ from .config import stay_local
 from .engines import agreement, open_engine
 from .mapping_speed import network_alone, watch_map, write_repeated
 from .predict import LAYERS, layer_path, make_map_settings, prepare_map, read_tile
+from .settings import make_settings
 from asm_mapping.training import (
     Run,
     finish_run,
     fit,
     machine,
     make_batches,
-    make_settings,
     open_run,
     score_run,
 )
