@@ -518,8 +518,8 @@ def evaluate(
 ) -> None:
     "Score a finished run with its stored threshold, on its own test chips or another dataset."
     from asm_mapping.catalog import open_dataset
+    from asm_mapping.evaluation import evaluate_run
     from asm_mapping.outputs import claim
-    from asm_mapping.training import evaluate_run
 
     network = None
     if engine:

@@ -29,9 +29,11 @@ from asm_mapping.config import (
 )
 from .metrics import ScoreCounts
 from .outputs import own_file, own_files, own_tables
+from .run import open_run, read_predictions
+from .scoring import finish_run, score_run
 from .settings import make_settings, names_of
 from .store import Store
-from .training import finish_run, fit, open_run, read_predictions, score_run
+from .training import fit
 from .unet import CONTROLS, MODALITIES
 
 # %% ../nbs/34_compare.ipynb #580783b3

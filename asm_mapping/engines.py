@@ -876,7 +876,7 @@ def compare_on_validation(
 ) -> dict[str, float]:  # f1, f1_int8, loss, class_agreement
     "Score the network and its quantised copy on the same validation chips."
     from asm_mapping.metrics import ScoreCounts
-    from asm_mapping.training import predict_chips
+    from asm_mapping.scoring import predict_chips
 
     store, numbers = finished.store, finished.parts["validation"]
     threshold, counts, equal = finished.card.threshold, (ScoreCounts(), ScoreCounts()), []

@@ -76,19 +76,11 @@ from asm_mapping.processes import (
     leave,
     told_late,
 )
+from .run import check_fold, check_roles, complete_seeds, crop_px, finished_folds
 from .settings import PRESETS, SAME_RESULT, RunSettings, make_settings, plan_steps
 from .splits import inner_splits, make_splits
 from .store import Store, prepare
-from asm_mapping.training import (
-    channels_last,
-    check_fold,
-    check_roles,
-    complete_seeds,
-    crop_px,
-    finished_folds,
-    join_run,
-    make_architecture,
-)
+from .training import channels_last, join_run, make_architecture
 from .unet import Architecture, count_parameters, roles_of
 
 # %% ../nbs/51_runs.ipynb #016c7953

@@ -74,6 +74,8 @@ from .losses import LOSSES
 from .mishaps import keep_mishap, without_secrets
 from .outputs import own_file, own_files, own_tables
 from .processes import Process, end_with_parent, heed_signals, leave, start, stop
+from .run import Run, check_crop, comparison_splits, open_run
+from .scoring import score_chips
 from asm_mapping.settings import (
     COMMANDED,
     FEWEST,
@@ -85,15 +87,7 @@ from asm_mapping.settings import (
     read_settings,
 )
 from .splits import inner_splits
-from asm_mapping.training import (
-    Run,
-    architecture_of,
-    check_crop,
-    comparison_splits,
-    fit,
-    open_run,
-    score_chips,
-)
+from .training import architecture_of, fit
 from .unet import count_parameters, roles_of
 
 # %% ../nbs/28_tuning.ipynb #202dd1b0
