@@ -46,19 +46,11 @@ from .config import UserError, project_root, read_json, sha256_of, stay_local
 from .dataset import measure_statistics
 from .losses import make_loss
 from .processes import Process, start
+from .run import Run, open_run
+from .scoring import finish_run, score_run
+from .settings import RunSettings, make_settings
 from .store import Store, prepare
-from asm_mapping.training import (
-    Run,
-    RunSettings,
-    finish_run,
-    fit,
-    make_network,
-    make_optimiser,
-    make_settings,
-    open_run,
-    score_run,
-    train,
-)
+from .training import fit, make_network, make_optimiser, train
 from .unet import count_parameters
 
 # %% ../nbs/55_benchmark.ipynb #7f8b3209

@@ -228,7 +228,7 @@ def run(
     "Train and score one modality on one fold; the executed notebook stands beside its files."
     from asm_mapping.catalog import open_dataset
     from asm_mapping.runs import estimate, run_one, settle
-    from asm_mapping.training import make_settings, read_settings
+    from asm_mapping.settings import make_settings, read_settings
 
     given = {"modality": modality, "fold": fold, "seed": seed, "preset": preset, "name": name}
     found = [str(Path(stream).resolve()) for stream in streams or ()]
@@ -344,7 +344,7 @@ def compare(
     p: Pairs = None,
 ) -> None:
     "Train all modalities on all folds and compare them fairly; finished runs are reused."
-    from asm_mapping.training import read_settings
+    from asm_mapping.settings import read_settings
 
     found = read_settings(settings) if settings else {}
     common = {"preset": preset, "name": name, "root": root}
@@ -448,8 +448,9 @@ def tune(
         from asm_mapping.tuning import make_search, whole_address
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install -e .[tune]") from None
+    from asm_mapping.catalog import open_dataset
     from asm_mapping.runs import settle
-    from asm_mapping.training import make_settings, open_dataset, read_settings
+    from asm_mapping.settings import make_settings, read_settings
 
     os.environ["ASM_STORAGE"] = whole_address(storage) if storage else ""
     given = {"dataset": dataset, "modality": modality, "fold": fold, "seed": seed}
@@ -457,9 +458,8 @@ def tune(
     given |= (read_settings(settings) if settings else {}) | parse_pairs(p)
     asked = make_settings(**given)
     asked = settle(asked, open_dataset(asked.dataset, asked.root))
-    search = make_search(
-        asked, space or "", trials=trials, goals=goals, pruner=pruner, inner_folds=inner_folds
-    )
+    ways = {"trials": trials, "goals": goals, "pruner": pruner, "inner_folds": inner_folds}
+    search = make_search(asked, space or "", **ways)
     queue = search_all(search, words(also), jobs, minutes)
     failed = choose_and_compare(queue, words(also), jobs) if queue else None
     if failed is not None:
@@ -520,8 +520,8 @@ def evaluate(
 ) -> None:
     "Score a finished run with its stored threshold, on its own test chips or another dataset."
     from asm_mapping.catalog import open_dataset
+    from asm_mapping.evaluation import evaluate_run
     from asm_mapping.outputs import claim
-    from asm_mapping.training import evaluate_run
 
     network = None
     if engine:

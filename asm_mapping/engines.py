@@ -829,8 +829,9 @@ def open_finished(
     run: Path,  # run folder
 ) -> Finished:
     "Open a finished run with the store it was trained on; another store is a UserError."
+    from asm_mapping.catalog import open_dataset  # takes seconds: not for maps
+    from asm_mapping.settings import RunSettings
     from asm_mapping.store import prepare
-    from asm_mapping.training import RunSettings, open_dataset  # takes seconds: not for maps
 
     run = Path(run)
     if not (run / "metrics.json").exists():
@@ -875,7 +876,7 @@ def compare_on_validation(
 ) -> dict[str, float]:  # f1, f1_int8, loss, class_agreement
     "Score the network and its quantised copy on the same validation chips."
     from asm_mapping.metrics import ScoreCounts
-    from asm_mapping.training import predict_chips
+    from asm_mapping.scoring import predict_chips
 
     store, numbers = finished.store, finished.parts["validation"]
     threshold, counts, equal = finished.card.threshold, (ScoreCounts(), ScoreCounts()), []

@@ -32,16 +32,10 @@ from .config import stay_local
 from .engines import agreement, open_engine
 from .mapping_speed import network_alone, watch_map, write_repeated
 from .predict import LAYERS, layer_path, make_map_settings, prepare_map, read_tile
-from asm_mapping.training import (
-    Run,
-    finish_run,
-    fit,
-    machine,
-    make_batches,
-    make_settings,
-    open_run,
-    score_run,
-)
+from .run import Run, open_run
+from .scoring import finish_run, machine, score_run
+from .settings import make_settings
+from .training import fit, make_batches
 
 # %% ../nbs/57_gpu_benchmark.ipynb #839dc54e
 def draw_pair(

@@ -29,22 +29,16 @@ from asm_mapping.catalog import inspect_chip, list_chips, read_manifest
 from asm_mapping.checksums import CHECKSUMS, write_checksums
 from asm_mapping.config import UserError, read_json, runs_root, write_json
 from asm_mapping.dataset import measure_statistics
+from asm_mapping.evaluation import evaluate_run
 from asm_mapping.fusion import build_model
+from asm_mapping.run import RECORDED, open_run
+from asm_mapping.scoring import finish_run, score_run
 from asm_mapping.sensors import SENSORS
+from asm_mapping.settings import RunSettings, make_settings, plan_steps
 from asm_mapping.sheet import read_chip
 from asm_mapping.splits import make_splits
 from asm_mapping.store import prepare
-from asm_mapping.training import (
-    RECORDED,
-    RunSettings,
-    evaluate_run,
-    finish_run,
-    fit,
-    make_settings,
-    open_run,
-    plan_steps,
-    score_run,
-)
+from asm_mapping.training import fit
 from asm_mapping.unet import Architecture
 
 SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]

@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 
 from asm_mapping import tuning
 from asm_mapping.config import UserError
-from asm_mapping.training import make_settings
+from asm_mapping.settings import make_settings
 from asm_mapping.tuning import (
     Queue,
     Search,
