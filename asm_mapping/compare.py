@@ -6,8 +6,9 @@
 __all__ = ['SCORES', 'COUNTS', 'KINDS', 'COSTS', 'OWN', 'FREE', 'FUSED', 'NAMES', 'TABLES', 'run_state', 'read_run',
            'gather_runs', 'parse_arms', 'finished', 'unmatched', 'summarise', 'differences', 'modality_name', 'signed',
            'fusion_sentence', 'size_sentences', 'empty_sentences', 'findings', 'spread', 'score_table', 'fold_table',
-           'difference_table', 'gather_tables', 'pick_chips', 'single_run', 'chip_predictions', 'write_tables',
-           'tables_folder', 'check_tables', 'stand_in_runs', 'unit_counts', 'gain_table']
+           'difference_table', 'gather_tables', 'count_arms', 'pair_table', 'pick_chips', 'single_run',
+           'chip_predictions', 'write_tables', 'tables_folder', 'check_tables', 'stand_in_runs', 'unit_counts',
+           'gain_table']
 
 # %% ../nbs/34_compare.ipynb #27141290
 import atexit
@@ -32,6 +33,7 @@ from .outputs import own_file, own_files, own_tables
 from .run import open_run, read_predictions
 from .scoring import finish_run, score_run
 from .settings import make_settings, names_of
+from .statistics import PIXELS, arm_intervals, compare_pairs, count_units
 from .store import Store
 from .training import fit
 from .unet import CONTROLS, MODALITIES
@@ -377,6 +379,47 @@ def gather_tables(
             tables.append(table)
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
+# %% ../nbs/34_compare.ipynb #64490eca
+def count_arms(
+    runs: pd.DataFrame,  # from `gather_runs`
+) -> dict[str, pd.DataFrame]:  # whole arm: its test pixels, a row a unit
+    "Add up the test pixels of every whole arm of the contest, and of controls, by unit."
+    runs = runs[runs["contest"] | runs["modality"].isin(CONTROLS)]
+    whole = [
+        arm
+        for arm, rows in runs.groupby("modality", sort=False)
+        if (rows["state"] == "finished").all()
+    ]
+    runs = runs[runs["modality"].isin(whole)]
+    splits = [
+        pd.read_csv(intact(path, "splits.csv"), dtype=str, keep_default_na=False)
+        for path in runs.drop_duplicates("fold")["path"]
+    ]
+    parts = pd.concat([pd.DataFrame(columns=["chip", "unit", "part"]), *splits])
+    tested = parts[parts["part"] == "test"].drop_duplicates("chip").set_index("chip")["unit"]
+    chips = gather_tables(runs, "chips.csv").reindex(columns=["modality", "chip", *PIXELS])
+    return count_units(chips.assign(unit=chips["chip"].map(tested)))
+
+
+def pair_table(
+    pairs: pd.DataFrame,  # from `compare_pairs`
+    label: str,  # heads the first column
+) -> pd.DataFrame:  # strings
+    "Lay out the difference of every two arms with its interval."
+    rows = []
+    for row in pairs.to_dict("records"):
+        what = f"{modality_name(row['second'])} \N{MINUS SIGN} {modality_name(row['first'])}"
+        dash, known = "\N{EN DASH}", np.isfinite(row["low"])
+        needed = row["units_needed"]
+        rows.append({
+            label: what, "Difference of F1": signed(row["difference"]),
+            "95 %": f"{signed(row['low'])} to {signed(row['high'])}" if known else dash,
+            "p (Holm)": f"{row['p_holm']:.3f}" if np.isfinite(row["p_holm"]) else dash,
+            "Units": str(row["units"]),
+            "Units needed": f"{needed:,.0f}" if np.isfinite(needed) and needed < 1e5 else dash,
+        })  # fmt: skip
+    return pd.DataFrame(rows or [{label: "fewer than two whole arms: nothing to compare"}])
+
 # %% ../nbs/34_compare.ipynb #0e6203b9
 def pick_chips(
     chips: pd.DataFrame,  # from `gather_tables` of chips.csv
@@ -427,7 +470,9 @@ def chip_predictions(
     return found
 
 # %% ../nbs/34_compare.ipynb #f20288f1
-TABLES = ("scores.csv", "folds.csv", "curves.csv", "chips.png")  # of a comparison
+TABLES = (  # of a comparison
+    "scores.csv", "folds.csv", "curves.csv", "pairs.csv", "intervals.csv", "chips.png",
+)  # fmt: skip
 
 
 def write_tables(
@@ -435,11 +480,13 @@ def write_tables(
     runs: pd.DataFrame,  # from `gather_runs`
     title: str,  # the dataset and its target
     picture: Figure | None = None,  # of chips
-) -> list[Path]:  # scores.csv, folds.csv, curves.csv, and chips.png if there is a picture
+) -> list[Path]:  # of TABLES; chips.png only if there is a picture
     "Write the comparison's tables, each whole or not at all."
     scores = pd.concat([summarise(runs, "test"), summarise(runs, "any")])
     curves = gather_tables(runs, "curve.csv").drop(columns="contest").round(4)
     tables = {"scores": scores, "folds": runs.drop(columns=["path", "why"]), "curves": curves}
+    arms = count_arms(runs)
+    tables |= {"pairs": compare_pairs(arms), "intervals": arm_intervals(arms)}
     for name, table in tables.items():
         table.insert(0, "dataset", title if name != "curves" else title.partition(":")[0])
     paths = own_tables(folder, tables, index=False, float_format="%.6g")
