@@ -725,7 +725,7 @@ def quantise(
     force: Annotated[bool, typer.Option(help="keep it although it loses F1")] = False,
 ) -> None:
     "Make an 8-bit copy of a run's network, several times as fast, and measure its F1."
-    from asm_mapping.engines import quantise as make_int8
+    from asm_mapping.quantise import quantise as make_int8
 
     card = make_int8(run, force=force)
     say(

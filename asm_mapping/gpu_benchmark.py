@@ -30,8 +30,9 @@ from .benchmark import MANIFEST, elsewhere, texture, write_raster
 from .catalog import Manifest, read_manifest
 from .config import stay_local
 from .engines import agreement, open_engine
+from .map_files import LAYERS, layer_path
 from .mapping_speed import network_alone, watch_map, write_repeated
-from .predict import LAYERS, layer_path, make_map_settings, prepare_map, read_tile
+from .predict import make_map_settings, prepare_map, read_tile
 from asm_mapping.training import (
     Run,
     finish_run,

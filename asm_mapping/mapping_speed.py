@@ -31,10 +31,10 @@ from .artefact import load_artefact
 from .benchmark import PIXEL_M, PrototypeFusion, prototype_batch, texture
 from .config import UserError, project_root, read_json
 from .grid import Grid
+from .lattice import kept_part
 from .outputs import work_folder
 from asm_mapping.predict import (
     Job,
-    kept_part,
     make_map_settings,
     open_engines,
     prepare_map,
@@ -103,6 +103,7 @@ MAP_ALONE = """import json, sys, time
 from pathlib import Path
 from asm_mapping.config import KEPT_BY_MAPS, keep_freed_memory
 keep_freed_memory(KEPT_BY_MAPS)
+from asm_mapping.lattice import kept_part
 from asm_mapping.outputs import work_folder
 from asm_mapping.predict import make_map_settings, predict
 asked, started = json.loads(sys.argv[1]), time.perf_counter()

@@ -44,8 +44,8 @@ from .catalog import Manifest
 from .compare import finished, modality_name
 from .dataset import load_batch
 from .inputs import open_raster
+from .map_files import MapSummary
 from .polygons import Summary as SitesSummary
-from .predict import MapSummary
 from .sensors import DECIBEL, LINEAR, REFLECTANCE, band_index
 from .sheet import same_band
 from .store import Store
