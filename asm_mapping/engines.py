@@ -7,7 +7,7 @@ __all__ = ['ENGINES', 'Window', 'GRAPHS_PX', 'INT8_FILES', 'NEEDS', 'BOUNDS', 'S
            'Graphs', 'eager_work', 'example_inputs', 'quiet', 'onnx_graph', 'openvino_model', 'of_any_size',
            'openvino_graph', 'Int8Card', 'load_int8_card', 'without_masks', 'int8_graph', 'why_not',
            'installed_engines', 'compiler', 'cores', 'open_engine', 'as_window', 'ChipNetwork', 'open_chip_network',
-           'probe_window', 'half_valid', 'probe', 'main', 'agreement', 'disagreement', 'Choice', 'pick_engine',
+           'probe_window', 'half_valid', 'probe', 'run_probe', 'agreement', 'disagreement', 'Picked', 'pick_engine',
            'probe_apart']
 
 # %% ../nbs/41_engines.ipynb #f97c6967
@@ -579,7 +579,7 @@ def probe(
     return total, logits
 
 
-def main() -> None:
+def run_probe() -> None:
     "Probe one engine in this process and leave the result in a file."
     given = json.loads(sys.argv[1])
     out = given.pop("out")
@@ -633,7 +633,7 @@ SLOW = "the machine is busy"
 
 
 @dataclass(frozen=True)
-class Choice:
+class Picked:
     "The engine to take, and how the others did."
 
     name: str  # one of ENGINES
@@ -647,7 +647,7 @@ def pick_engine(
     threads: int = 0,  # 0: all physical cores
     seconds: float = 2.0,  # of timing, per engine and model
     patience: float = 300.0,  # seconds for all engines together
-) -> Choice:
+) -> Picked:
     "Take the fastest engine that works here and agrees with PyTorch, or PyTorch untimed."
     thresholds, rows, reference = [load_card(model).threshold for model in models], [], {}
     asked = {"models": [str(model) for model in models], "px": px, "threads": threads}
@@ -675,15 +675,19 @@ def pick_engine(
             rows.append(row | {"why_not": reason})
     table = pd.DataFrame(rows)
     usable = table[table["why_not"] == ""].set_index("engine")
-    return Choice(str(usable["mpx_per_second"].idxmax()) if len(usable) else "eager", table)
+    return Picked(str(usable["mpx_per_second"].idxmax()) if len(usable) else "eager", table)
 
 # %% ../nbs/41_engines.ipynb #fb1489af
 def probe_apart(
-    asked: dict,  # as main takes it
+    asked: dict,  # as run_probe takes it
     patience: float,  # seconds
 ) -> str:  # "" if it went well
     "Probe an engine in a process of its own; what goes wrong there is only told."
-    command = [sys.executable, "-c", "from asm_mapping.engines import main; main()"]
+    command = [
+        sys.executable,
+        "-c",
+        "from asm_mapping.engines import run_probe; run_probe()",
+    ]
     environment = os.environ | {"PYTHONPATH": str(project_root())}
     if patience <= 0:
         return f"{SLOW}: no time was left to try it"
