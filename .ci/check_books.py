@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_CELL, LONGEST_CLASS, LONGEST_LINE = 45, 60, 96  # lines, lines, characters
 LEAST_PROSE, LEAST_CHECKS = 60, 3  # words, assertions; in notebooks that export a module
 CHECKS = ("test_eq(", "test_close(", "test_fail(", "assert ")
+TWICE = {"predict", "quantise"}  # commands that are called as the functions that they call
+TWICE |= {"FREE", "architecture_of", "claim", "differences", "findings", "main"}  # not yet
 FORBIDDEN = {
     r"^#\|\s*eval:\s*false": "is never run (#| eval: false)",
     r"^#\|\s+-\s": "has a Quarto list over several lines, which breaks the export",
@@ -19,9 +21,10 @@ FORBIDDEN = {
     r"^(nbdev_export|nbdev\.nbdev_export)\(": "exports from inside the notebook",
     r"^from \S+ import \*": "has a star import",
 }
-OWN_IMPORT = re.compile(r"^\s*(?:from|import) asm_mapping\.(\w+)", re.MULTILINE)
+OWN_IMPORT = re.compile(r"^\s*(?:from|import) asm_mapping\.([\w.]+)", re.MULTILINE)
 ONE_CLASS = re.compile(r"#\| export\n(@\w+.*\n)?class (?!(.*\n)*(def|class) )")
-EXPORTS = re.compile(r"^#\|\s*default_exp\s+(\w+)", re.MULTILINE)
+EXPORTS = re.compile(r"^#\|\s*default_exp\s+([\w.]+)", re.MULTILINE)
+BENCH = "bench."  # measures the library, and is no part of it
 TITLE = re.compile(r"# \S.*\n+> \S")
 FRONT_MATTER = re.compile(r"---\ntitle: .+\nsubtitle: ")
 EXPORTED = re.compile(r"^#\|\s*exporti?\s*$", re.MULTILINE)
@@ -45,6 +48,7 @@ class Book:
         ]
         self.modules = [found for source in self.sources for found in EXPORTS.findall(source)]
         self.is_template = self.number >= "60"
+        self.may_measure = self.is_template or any(m.startswith(BENCH) for m in self.modules)
 
 
 def only_imports(source: str) -> bool:
@@ -96,7 +100,7 @@ def link_breaks(book: Book) -> Iterator[str]:
 def module_breaks(book: Book) -> Iterator[str]:
     "A module notebook exports the module it is named after; a template exports none."
     wanted = [] if book.is_template else [book.name[3:].removesuffix(".ipynb")]
-    if book.modules != wanted:
+    if [module.removeprefix(BENCH) for module in book.modules] != wanted:
         yield f"has default_exp {book.modules}, {wanted} was expected"
 
 
@@ -109,6 +113,8 @@ def import_breaks(book: Book, owners: dict[str, str]) -> Iterator[str]:
                 yield f"imports asm_mapping.{module}, which no notebook exports"
             elif owner > book.number or (owner == book.number and EXPORTED.search(source)):
                 yield f"imports asm_mapping.{module}, which notebook {owner} exports"
+            elif module.startswith(BENCH) and not book.may_measure:
+                yield f"imports asm_mapping.{module}, which only templates may"
 
 
 def template_breaks(book: Book) -> Iterator[str]:
@@ -146,9 +152,31 @@ def package_breaks(books: list[Book]) -> Iterator[str]:
     )
     for name in sorted(named ^ {book.name.removesuffix(".ipynb") for book in books}):
         yield f"README.md: its picture of the notebooks and nbs/ differ in {name}"
-    kept = {path.stem for path in (ROOT / "asm_mapping").glob("[!_]*.py")}
-    for module in sorted(kept - {*made}):
-        yield f"asm_mapping/{module}.py: no notebook exports it; delete it"
+    for module in sorted({*names_of_modules()} - {*made}):
+        yield f"asm_mapping.{module}: no notebook exports it; delete it"
+
+
+def names_of_modules() -> dict[str, list[str]]:  # module: what it exports
+    "Read `__all__` of every module."
+    found, package = {}, ROOT / "asm_mapping"
+    for path in sorted(package.rglob("[!_]*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        named = [node for node in body if isinstance(node, ast.Assign)]
+        lists = [n.value for n in named if ast.unparse(n.targets[0]) == "__all__"]
+        module = ".".join(path.relative_to(package).with_suffix("").parts)
+        found[module] = [name for value in lists for name in ast.literal_eval(value)]
+    return found
+
+
+def name_breaks() -> Iterator[str]:
+    "A name means one thing: two modules do not export it."
+    owners: dict[str, list[str]] = {}
+    for module, names in names_of_modules().items():
+        for name in names:
+            owners.setdefault(name, []).append(module)
+    for name, modules in owners.items():
+        if len(modules) > 1 and name not in TWICE:
+            yield f"{name}: exported by {' and '.join(modules)}; call each by what it is"
 
 
 def names_in(module: Path) -> set[str]:
@@ -185,7 +213,7 @@ def main() -> int:
         rules += [import_breaks(book, owners)]
         rules += [template_breaks(book)] if book.is_template else []
         found += [f"{book.name}: {text}" for rule in rules for text in rule]
-    found += [*package_breaks(books), *guide_breaks()]
+    found += [*package_breaks(books), *name_breaks(), *guide_breaks()]
     print("\n".join(found) or f"{len(books)} notebooks keep the house rules")
     return bool(found)
 

@@ -48,7 +48,7 @@ from asm_mapping.config import (
     whole_folder,
     write_json,
 )
-from .encoders import check_encoder, differences, first_line
+from .encoders import check_encoder, first_line, misfit
 from .fusion import build_model
 from .sensors import check_derived, sensor_from
 from .unet import DEPTH, Architecture
@@ -267,7 +267,7 @@ def load_artefact(
         raise UserError(f"{path} cannot be read ({error}): copy it again") from None
     with torch.random.fork_rng(devices=[]):  # loading leaves the caller's random state alone
         model = build_model(replace(architecture_of(card), weights="none"))
-    told = differences(model.state_dict(), state)
+    told = misfit(model.state_dict(), state)
     if told:
         raise UserError(f"{path} does not fit its card: {told}")
     model.load_state_dict(state, strict=True)

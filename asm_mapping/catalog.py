@@ -67,7 +67,7 @@ from .demo import write_demo
 from .grid import Grid, aligned_grid, cut, nearest_ratio, pixel_shift, warp
 from .processes import told_late
 from .sensors import Sensor, check_derived, sensor_from, undeclared_fill
-from .sheet import Pixels, Sheet, Spread, judge_values, read_chip, spread
+from .sheet import Pixels, Sheet, Spread, judge_values, measure_spread, read_chip
 
 # %% ../nbs/12_catalog.ipynb #e6a7f9b1
 PARTS = ("optical", "sar", "mask")  # the files of a chip
@@ -665,7 +665,7 @@ def place_role(
             return
         pixels = pixels._replace(nodata=pixels.nodata & (beside.valid == 0))
     valid = pixels.valid
-    if (seen := spread(values, valid)) is not None:
+    if (seen := measure_spread(values, valid)) is not None:
         if why := undeclared_fill(sensor, seen.ends):
             record.blame(role, why)
             return

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SURFACES', 'CODE', 'IN_PIXELS', 'LOOKS', 'PIXEL_M', 'HALF_WORLD_M', 'MERCATOR', 'CORNER_PX', 'NO_MINES', 'RECIPES',
            'ACROSS', 'APART_PX', 'UTM', 'SCENE_CORNER_PX', 'SCENE_RECIPE', 'texture', 'river_line', 'bank_points',
-           'gravel_bars', 'blob', 'mine_site', 'Recipe', 'Land', 'burn', 'add_fields', 'add_town', 'add_mine',
+           'gravel_bars', 'blob', 'mine_site', 'Recipe', 'Land', 'cover', 'add_fields', 'add_town', 'add_mine',
            'add_lakes', 'add_track', 'draw_land', 'clouds_and_shadows', 'observe_optical', 'backscatter', 'coarsen',
-           'observe_sar', 'Scene', 'make_scene', 'to_map', 'stretched', 'views', 'chip_windows', 'write_raster',
-           'write_polygons', 'write_chip', 'area_scene', 'write_demo', 'radar_on_utm', 'write_demo_scene']
+           'observe_sar', 'DemoScene', 'make_scene', 'to_map', 'stretched', 'views', 'chip_windows', 'write_raster',
+           'write_polygons', 'write_demo_chip', 'area_scene', 'write_demo', 'radar_on_utm', 'write_demo_scene']
 
 # %% ../nbs/02_demo.ipynb #286222de
 import math
@@ -184,7 +184,7 @@ class Land:
 IN_PIXELS = Affine.identity()  # shapes in columns and rows
 
 
-def burn(
+def cover(
     shapes: list,  # geometries in the units of `transform`; may be empty
     shape: tuple[int, int],  # rows, columns
     transform: Affine = IN_PIXELS,
@@ -231,7 +231,7 @@ def add_town(
     turn = random.uniform(0, math.pi)
     across = columns * math.cos(turn) + rows * math.sin(turn)
     along = rows * math.cos(turn) - columns * math.sin(turn)
-    inside = burn([town], surface.shape)
+    inside = cover([town], surface.shape)
     street = (across % 22 < 2) | (along % 30 < 2)
     lots = random.random((256, 256))
     kind = lots[(across // 5.5).astype(int) % 256, (along // 5).astype(int) % 256]
@@ -260,7 +260,7 @@ def add_mine(
     if not part.size:
         return
     move = Affine.translation(max(left, 0), max(top, 0))
-    inside = burn([site], part.shape, move)
+    inside = cover([site], part.shape, move)
     depth = distance_transform_edt(inside) - distance_transform_edt(~inside)
     dug = (depth + 1.3 * texture(random, part.shape, 2.5) > 0) & (part != CODE["river"])
     green = texture(random, part.shape, 2.2) > (-0.4 if overgrown else 1.3)
@@ -273,7 +273,7 @@ def add_mine(
         centre = random.uniform([left, top], [right, bottom])
         pond = blob(random, centre, random.uniform(1.8, 4.5), 0.12)
         kind = "oxbow" if overgrown else random.choice(["green_pond", "ochre_pond"])
-        part[burn([pond], part.shape, move) & dug] = CODE[kind]
+        part[cover([pond], part.shape, move) & dug] = CODE[kind]
 
 # %% ../nbs/02_demo.ipynb #cd515a39
 def add_lakes(random: Generator, surface: np.ndarray, away_px: np.ndarray, lake: bool) -> None:
@@ -285,11 +285,11 @@ def add_lakes(random: Generator, surface: np.ndarray, away_px: np.ndarray, lake:
         angle = random.uniform(0, 7) + np.linspace(0, 4.2, 30)
         arc = np.column_stack([np.cos(angle), np.sin(angle)]) * random.uniform(9, 15)
         bow = LineString(arc + middle).buffer(random.uniform(1.8, 2.8))
-        surface[burn([bow], surface.shape)] = CODE["oxbow"]
+        surface[cover([bow], surface.shape)] = CODE["oxbow"]
     if lake:
         far = np.argwhere(away_px >= half)
         shore = blob(random, far[random.integers(len(far))][::-1], random.uniform(18, 28))
-        surface[burn([shore], surface.shape)] = CODE["turbid_lake"]
+        surface[cover([shore], surface.shape)] = CODE["turbid_lake"]
 
 
 def add_track(random: Generator, surface: np.ndarray) -> None:
@@ -299,7 +299,7 @@ def add_track(random: Generator, surface: np.ndarray) -> None:
     sway = gaussian_filter(random.standard_normal(200), 25) * rows
     ends = random.uniform(0, rows, 2)
     road = np.column_stack([along * columns, ends[0] + (ends[1] - ends[0]) * along + sway])
-    surface[burn([LineString(road).buffer(0.9)], surface.shape)] = CODE["track"]
+    surface[cover([LineString(road).buffer(0.9)], surface.shape)] = CODE["track"]
 
 # %% ../nbs/02_demo.ipynb #ebee2849
 def draw_land(
@@ -311,13 +311,13 @@ def draw_land(
     draws = [default_rng(part) for part in seed.spawn(8)]
     surface, tint = np.zeros(shape, "uint8"), np.ones((4, *shape), "float32")
     line, width = river_line(draws[0], shape), draws[0].uniform(8, 13)
-    river = burn([LineString(line).buffer(width / 2)], shape)
+    river = cover([LineString(line).buffer(width / 2)], shape)
     away = distance_transform_edt(~river)
     if recipe.fields:
         add_fields(draws[1], surface, tint, away)
     surface[(texture(draws[2], shape, 14) > 0.9) & (away < 45)] = CODE["marsh"]
     add_lakes(draws[3], surface, away, recipe.lake)
-    surface[burn([gravel_bars(line, width)], shape)] = CODE["bar"]
+    surface[cover([gravel_bars(line, width)], shape)] = CODE["bar"]
     surface[river] = CODE["river"]
     if recipe.town:
         far = np.argwhere(away >= np.quantile(away, 0.8))
@@ -428,7 +428,7 @@ CORNER_PX = (4_149_980, 4_050_800)  # column and row in the world grid: the Ofin
 
 
 @dataclass(frozen=True)
-class Scene:
+class DemoScene:
     "One piece of land as both sensors see it, with its truth."
 
     optical: np.ndarray  # (band, row, column) uint16, 0 is nodata
@@ -452,7 +452,7 @@ def make_scene(
     *,
     recipe: Recipe | None = None,  # Recipe() if None
     corner_px: tuple[int, int] = CORNER_PX,  # column, row in the world grid of EPSG:3857
-) -> Scene:
+) -> DemoScene:
     "Draw a land and let both sensors look at it."
     if min(size_px) < 48:
         raise UserError(f"a scene of {size_px} pixels holds no river: at least 48 x 48")
@@ -464,9 +464,9 @@ def make_scene(
     transform = Affine(PIXEL_M, 0, -HALF_WORLD_M, 0, -PIXEL_M, HALF_WORLD_M)
     transform *= Affine.translation(*corner_px)
     mines, overgrown = (to_map(part, transform) for part in (land.mines, land.overgrown))
-    mask = np.where(burn(list(overgrown.geometry), size_px, transform), 255, 0).astype("uint8")
-    mask[burn(list(mines.geometry), size_px, transform)] = 1
-    return Scene(
+    mask = np.where(cover(list(overgrown.geometry), size_px, transform), 255, 0).astype("uint8")
+    mask[cover(list(mines.geometry), size_px, transform)] = 1
+    return DemoScene(
         optical=observe_optical(default_rng(eye), land, recipe.clouds),
         sar=observe_sar(default_rng(radar), coarsen(power), moisture_db=moisture),
         mask=mask, surface=land.surface, power=power, mines=mines, overgrown=overgrown,
@@ -496,7 +496,7 @@ def stretched(
     return np.nan_to_num(np.clip((bands - low) / (high - low), 0, 1)).transpose(1, 2, 0)
 
 
-def views(scene: Scene) -> dict[str, np.ndarray]:  # pictures to show with imshow
+def views(scene: DemoScene) -> dict[str, np.ndarray]:  # pictures to show with imshow
     "Render a scene as a person would look at it."
     reflectance = scene.optical / 1e4
     radar = np.concatenate([scene.sar, scene.sar[:1] - scene.sar[1:]])
@@ -567,10 +567,10 @@ def write_polygons(path: Path, shapes: gpd.GeoDataFrame) -> None:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 # %% ../nbs/02_demo.ipynb #47841e21
-def write_chip(
+def write_demo_chip(
     folder: Path,  # the dataset's
     name: str,  # the chip's
-    scene: Scene,
+    scene: DemoScene,
     window: tuple[int, int, int, int],  # row, column, rows, columns
 ) -> None:
     "Cut one chip from a scene and write its three files."
@@ -592,7 +592,7 @@ def area_scene(
     seed: int,  # the demo's
     windows: list[tuple[int, int, int, int]],  # chips that it must hold
     apart_px: int,  # from area to area
-) -> Scene:
+) -> DemoScene:
     "Draw one area of the demo."
     size = tuple(max(48, *(w[i] + w[i + 2] + 1 for w in windows)) // 2 * 2 for i in (0, 1))
     corner = (CORNER_PX[0] + area % 4 * apart_px, CORNER_PX[1] + area // 4 * apart_px)
@@ -621,7 +621,7 @@ def write_demo(
             drawn.append(area_scene(area, seed, windows, apart_px))
             for number, window in enumerate(windows):
                 rows.append((f"area{area:02d}_{number}", f"area{area:02d}"))
-                write_chip(partial, rows[-1][0], drawn[-1], window)
+                write_demo_chip(partial, rows[-1][0], drawn[-1], window)
         pd.DataFrame(rows, columns=["chip", "group"]).to_csv(partial / "index.csv", index=False)
         for name in ("mines", "overgrown"):
             shapes = pd.concat([getattr(scene, name) for scene in drawn], ignore_index=True)
@@ -637,7 +637,7 @@ SCENE_RECIPE = Recipe(sites=3, town=True, lake=True, clouds="masked")
 
 
 def radar_on_utm(
-    random: Generator, scene: Scene
+    random: Generator, scene: DemoScene
 ) -> tuple[
     np.ndarray, Affine
 ]:  # decibels (band, row, column), NaN outside the scene; transform

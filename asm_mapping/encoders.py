@@ -8,7 +8,7 @@ __all__ = ['RGB', 'S2_BANDS', 'S2_MEAN', 'S2_STD', 'HUB', 'PUBLISHED', 'LITE', '
            'by_sensor', 'weights_for', 'is_file', 'whole_paths', 'weight_hashes', 'check_encoder', 'fetch',
            'refuse_other', 'first_line', 'KeyMap', 'read_key_map', 'read_tensors', 'Pretrained', 'from_file',
            'timm_names', 'from_package', 'band_name', 'fitted_kernels', 'standardised', 'from_hub', 'pretrained',
-           'differences', 'first_convolution', 'load_encoder']
+           'misfit', 'first_convolution', 'load_encoder']
 
 # %% ../nbs/19_encoders.ipynb #adff9fc0
 import difflib
@@ -444,7 +444,7 @@ def pretrained(name: str, weights: str) -> Pretrained:
     return from_hub(name, weights)
 
 # %% ../nbs/19_encoders.ipynb #af5d7665
-def differences(
+def misfit(
     wanted: Mapping[str, Tensor],  # a model's state
     given: Mapping[str, Tensor],  # what should fill it
 ) -> str:  # "" where names and shapes are the same
@@ -485,7 +485,7 @@ def load_encoder(
     first, whole = first_convolution(name)
     where = f"weights {weights} of encoder {name}"
     if first not in found.state:
-        raise UserError(f"{where}: {differences(whole, found.state)}")
+        raise UserError(f"{where}: {misfit(whole, found.state)}")
     given = found.bands or (RGB if found.state[first].shape[1] == 3 else ())
     if len(given) != found.state[first].shape[1]:
         raise UserError(
@@ -494,7 +494,7 @@ def load_encoder(
         )
     state = {k: v for k, v in whole.items() if k.endswith("num_batches_tracked")}
     state |= standardised(found, first)
-    told = differences(whole | {first: found.state[first]}, state)
+    told = misfit(whole | {first: found.state[first]}, state)
     if told:
         raise UserError(f"{where}: {told}")
     state[first] = fitted_kernels(state[first].float(), given, bands)

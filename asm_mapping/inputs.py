@@ -53,7 +53,7 @@ def check_block(path: str | Path, height: int, width: int, pixel: float, bands: 
 ADDRESS = re.compile(r"/vsi|://", re.IGNORECASE)
 NAMES_A_FILE = re.compile(r"(filename|dataset|datasource|dempath|_file)(_\w+)?$", re.IGNORECASE)
 LONGEST_RECIPE = 2**26  # bytes: a mosaic of 100,000 tiles
-FREE = (
+SHOWN_IN = (
     "vrtdataset",
     "vrtrasterband",
     "pamdataset",
@@ -94,9 +94,9 @@ class Recipe:
         "Open an element."
         name, inside = name.lower(), self.stack[-1][0] if self.stack else ""
         given = {k.lower(): v for k, v in reversed(given.items()) if k[:5] != "xmlns"}
-        note = (
-            inside in FREE if name == "metadata" else (inside, name) == ("gdalmetadata", "item")
-        )
+        note = inside in SHOWN_IN
+        if name != "metadata":
+            note = (inside, name) == ("gdalmetadata", "item")
         domain = given.get("domain", "")
         self.free += bool(self.free or (note and (not domain or domain.startswith("xml:"))))
         self.part()

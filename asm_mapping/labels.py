@@ -8,7 +8,7 @@ __all__ = ['YES', 'NO', 'UNDECIDED', 'MOST_VALUES', 'WORDS', 'NO_NUMBERS', 'MOST
            'is_raster', 'read_label_raster', 'onto_grid', 'place_shapes', 'ground_buffer', 'ring', 'Labels',
            'read_labels', 'burn', 'label_mask', 'refuse_many', 'Cell', 'lattice', 'Scenes', 'open_scenes',
            'common_dtype', 'reason_to_skip', 'on_reference', 'find_strata', 'draw_chips', 'write_tiff', 'write_role',
-           'write_chip', 'toml_value', 'toml_text', 'fitting_rules', 'Summary', 'summary_text', 'find_landscape',
+           'write_chip', 'toml_value', 'toml_text', 'fitting_rules', 'ChipsSummary', 'summary_text', 'find_landscape',
            'write_index', 'new_dataset', 'refuse_existing', 'cut_chips', 'lost_polygons', 'shares', 'write_dataset',
            'file_names', 'hashes_of', 'made_before', 'fill_folder', 'cut_once', 'chips_plan', 'make_chips']
 
@@ -711,7 +711,7 @@ def fitting_rules(
 
 # %% ../nbs/18_labels.ipynb #6e4e4dbd
 @dataclass(frozen=True)
-class Summary:
+class ChipsSummary:
     "What became of the scenes."
 
     manifest: Path
@@ -732,7 +732,7 @@ class Summary:
         return summary_text(self)
 
 # %% ../nbs/18_labels.ipynb #242cad28
-def summary_text(summary: Summary) -> str:
+def summary_text(summary: ChipsSummary) -> str:
     "Tell a person what was cut, and what to do next."
     skipped = ", ".join(f"{count} {why}" for why, count in summary.skipped.items()) or "none"
     strata = ", ".join(
@@ -984,7 +984,7 @@ def cut_once(
     rules: dict[str, Any],  # chip_px, background_share, seed
     said: dict[str, Any],  # name, target, licence, source, synthetic
     progress: bool,
-) -> Summary:
+) -> ChipsSummary:
     "Cut a dataset that is not there, under its lock; find one that was made of the same."
     with only_one(out) as hidden:
         done = hidden / DONE
@@ -999,7 +999,7 @@ def cut_once(
         else:
             refuse_existing(out)
             found = fill_folder(out, done, plan, scenes, drawn, about, said, progress)
-    return Summary(manifest=out / f"{said['name']}.toml", **found)
+    return ChipsSummary(manifest=out / f"{said['name']}.toml", **found)
 
 # %% ../nbs/18_labels.ipynb #a5712058
 def chips_plan(scenes: Scenes, told: dict[str, Any]) -> str:  # hash
@@ -1038,7 +1038,7 @@ def make_chips(
     source: str = "not stated",
     synthetic: bool = False,
     progress: bool = True,
-) -> Summary:
+) -> ChipsSummary:
     "Cut chips with masks out of scenes, and write a manifest beside them."
     out, name = new_dataset(out, name, target, chip_px)
     sensors = {"optical": optical_sensor, "sar": sar_sensor}

@@ -37,9 +37,9 @@ def main() -> None:
     speak_utf8()
     mend_streams()
     try:
-        from asm_mapping.cli import main as run
+        from asm_mapping.cli import run_cli
 
-        run()
+        run_cli()
     except SystemExit:
         raise
     except KeyboardInterrupt:  # before a command has begun

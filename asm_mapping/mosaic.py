@@ -21,14 +21,14 @@ from .grid import Grid, bounds_on, near, pixel_shift, warp
 from .sensors import Sensor, undeclared_fill
 from asm_mapping.sheet import (
     Held,
-    Loss,
+    LostBlock,
     Sheet,
     Spread,
     judge_values,
+    measure_spread,
     open_sheet,
     read_sheet,
     refuse_lacking,
-    spread,
 )
 
 # %% ../nbs/11_mosaic.ipynb #9dc0661c
@@ -49,12 +49,12 @@ class Scene:
     def read(
         self,
         target: Grid,  # what is wanted, anywhere
-        losses: list[Loss] | None = None,  # unreadable blocks are added; None: they are errors
+        losses: list[LostBlock] | None = None,  # are added to; None: they are errors
     ) -> tuple[np.ndarray, np.ndarray]:  # file values (band, row, column), valid (row, column)
         "Cut a window, warped where its grid is not the scene's; 0 and invalid outside."
         return read_scene(self, target, losses)
 
-    def hold(self, target: Grid, losses: list[Loss] | None = None) -> "Scene":
+    def hold(self, target: Grid, losses: list[LostBlock] | None = None) -> "Scene":
         "Read what windows inside a grid will need; they get the same pixels, sooner."
         return hold_scene(self, target, losses)
 
@@ -128,7 +128,7 @@ def source_window(
 
 # %% ../nbs/11_mosaic.ipynb #796fcc46
 def read_onto(
-    sheet: Sheet, scene: Scene, target: Grid, losses: list[Loss] | None
+    sheet: Sheet, scene: Scene, target: Grid, losses: list[LostBlock] | None
 ) -> tuple[np.ndarray, np.ndarray] | None:  # (band of the sheet, row, column), valid
     "Read what a file has for a target grid; None where they do not meet."
     place = source_window(sheet.grid, target)
@@ -142,7 +142,7 @@ def read_onto(
 
 
 def read_scene(
-    scene: Scene, target: Grid, losses: list[Loss] | None
+    scene: Scene, target: Grid, losses: list[LostBlock] | None
 ) -> tuple[np.ndarray, np.ndarray]:  # (band, row, column) file values, valid (row, column)
     "Lay the files of a scene over each other; a pixel is valid where all bands have data."
     size = (target.height, target.width)
@@ -175,7 +175,7 @@ HELD_PX = 2**24  # pixels of a file that are held at most
 RIM = 8  # map pixels: a window's own rim may reach beyond that of the whole by rounding
 
 
-def hold_scene(scene: Scene, target: Grid, losses: list[Loss] | None) -> Scene:
+def hold_scene(scene: Scene, target: Grid, losses: list[LostBlock] | None) -> Scene:
     "Keep the pixels that windows inside a grid need in memory; files that do not meet it go."
     sheets = []
     for sheet in scene.sheets:
@@ -221,7 +221,7 @@ def sample_scene(scene: Scene, places: int = 4, px: int = 128) -> Spread | None:
     sample = np.concatenate(found, axis=1)
     if not sample.size and losses:
         raise UserError(f"{losses[0].path}: cannot be read ({losses[0].why})")
-    return spread(sample, np.ones(sample.shape[1:]))
+    return measure_spread(sample, np.ones(sample.shape[1:]))
 
 
 def check_values(scene: Scene, sample: Spread | None) -> list[str]:  # warnings

@@ -6,10 +6,10 @@
 __all__ = ['ODD_JSON', 'IMAGE', 'STARTS', 'LARGEST_IMAGE', 'TAGS', 'LINK', 'MARKS', 'OPTION', 'SAFE', 'Made', 'TEMPLATE', 'STYLE',
            'GET_QUARTO', 'KEPT', 'Page', 'is_executed', 'notebook_paths', 'shown_heading', 'written_heading',
            'page_title', 'find_pages', 'page_stem', 'read_notebook', 'image_address', 'own_image', 'may_stay',
-           'clean_html', 'shown_html', 'Plainly', 'from_markdown', 'text_cells', 'guarded', 'read_options', 'is_noise',
-           'shown_code', 'shown_output', 'page_notebook', 'write_pages', 'apply_options', 'page_html', 'OwnTemplates',
-           'html_body', 'html_page', 'page_links', 'render_html', 'write_index', 'run_quarto', 'render_report',
-           'publish_tables', 'may_publish']
+           'clean_html', 'shown_html', 'Plainly', 'from_markdown', 'text_cells', 'clean_part', 'read_options',
+           'is_noise', 'shown_code', 'shown_output', 'page_notebook', 'write_pages', 'apply_options', 'page_html',
+           'OwnTemplates', 'html_body', 'html_page', 'page_links', 'render_html', 'write_front_page', 'run_quarto',
+           'render_report', 'publish_tables', 'may_publish']
 
 # %% ../nbs/52_report.ipynb #2344ba5e
 import base64
@@ -290,12 +290,12 @@ def text_cells(markup: str) -> list[NotebookNode]:
             if part.name != "h1" and text:  # the page has its title
                 cells.append(nbformat.v4.new_markdown_cell(f"{'#' * int(part.name[1])} {text}"))
         else:
-            run.append(guarded(part))
+            run.append(clean_part(part))
     close()
     return cells
 
 
-def guarded(part: object) -> str:
+def clean_part(part: object) -> str:
     "Write a part of clean HTML, its dangerous signs as entities again."
     return clean_html(part.decode() if hasattr(part, "decode") else html.escape(str(part)))
 
@@ -525,7 +525,7 @@ def render_html(made: Made, site: Path) -> None:
             partial.write_text(text, encoding="utf-8")
 
 # %% ../nbs/52_report.ipynb #c16a90f7
-def write_index(pages: list[Page], site: Path) -> Path:  # index.html
+def write_front_page(pages: list[Page], site: Path) -> Path:  # index.html
     "Write the page that lists all others."
     parts = []
     for group in dict.fromkeys(page.group for page in pages):
@@ -576,7 +576,7 @@ def render_report(
         made, left_out = write_pages(pages, folder)
         if not run_quarto(partial):
             render_html(made, partial)
-        write_index([*made], partial)
+        write_front_page([*made], partial)
     return site / "index.html", lost + left_out
 
 # %% ../nbs/52_report.ipynb #04d83757

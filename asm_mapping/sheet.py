@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NO_BAND', 'words_of', 'same_band', 'match_bands', 'north_up', 'refuse_points', 'Held', 'Sheet', 'own_scaling',
            'find_bands', 'naming', 'describe', 'reaches_its_end', 'open_sheet', 'refuse_lacking', 'nodata_pixels',
-           'Pixels', 'take', 'understand', 'open_chip', 'read_chip', 'Spread', 'spread', 'judge_values', 'advise',
-           'opened', 'close_opened', 'Loss', 'read_sheet', 'read_twice', 'block_sides', 'salvage']
+           'Pixels', 'take', 'understand', 'open_chip', 'read_chip', 'Spread', 'measure_spread', 'judge_values',
+           'advise', 'opened', 'close_opened', 'LostBlock', 'read_sheet', 'read_twice', 'block_sides', 'salvage']
 
 # %% ../nbs/10_sheet.ipynb #6b787417
 import math
@@ -414,7 +414,7 @@ class Spread(NamedTuple):
     zeros: float  # share of pixels that are exactly 0 in all bands
 
 
-def spread(
+def measure_spread(
     values: np.ndarray,  # (band, ...) the sensor's numbers
     valid: np.ndarray,  # (...) nonzero where there is data
 ) -> Spread | None:  # None: nothing is valid
@@ -502,7 +502,7 @@ def close_opened(path: Path) -> None:
 
 # %% ../nbs/10_sheet.ipynb #bb4ec974
 @dataclass(frozen=True)
-class Loss:
+class LostBlock:
     "A block of a file that could not be read, and is left as no data."
 
     path: str
@@ -515,7 +515,7 @@ def read_sheet(
     sheet: Sheet,
     role: str,
     place: tuple[int, int, int, int],  # row, column, height, width: inside the sheet
-    losses: list[Loss] | None = None,  # unreadable blocks are added; None: they are errors
+    losses: list[LostBlock] | None = None,  # are added to; None: they are errors
 ) -> tuple[np.ndarray, np.ndarray]:  # (band of the sheet, row, column), valid (row, column)
     "Read a window of a file, north up; what is held is not read again."
     if sheet.held is not None and (part := sheet.held.cut(place)) is not None:
@@ -566,7 +566,7 @@ def block_sides(sheet: Sheet) -> tuple[int, int]:  # rows, columns
 
 # %% ../nbs/10_sheet.ipynb #a4416451
 def salvage(
-    sheet: Sheet, window: Window, losses: list[Loss]
+    sheet: Sheet, window: Window, losses: list[LostBlock]
 ) -> tuple[np.ndarray, np.ndarray]:  # layers of `take`, bad (row, column) bool
     "Read what can be read of a window, block by block; name the blocks that cannot."
     rows, columns = block_sides(sheet)
@@ -583,7 +583,7 @@ def salvage(
             read, why = read_twice(sheet, piece)
             if read is None:
                 bad[here] = True
-                losses.append(Loss(str(sheet.path), row, column, why))
+                losses.append(LostBlock(str(sheet.path), row, column, why))
                 continue
             if layers is None:
                 layers = np.zeros((len(read), height, width), read.dtype)

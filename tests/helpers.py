@@ -166,7 +166,7 @@ class CommandLine:
 
     def quickly(self, *words: object, status: int) -> str:
         "Run a command in this process, which saves its imports; return all it said."
-        from asm_mapping.cli import main
+        from asm_mapping.cli import run_cli
 
         told = io.StringIO()
         with (
@@ -177,7 +177,7 @@ class CommandLine:
             contextlib.redirect_stderr(told),
         ):
             try:
-                main()
+                run_cli()
                 ended = 0
             except SystemExit as error:
                 ended = error.code or 0

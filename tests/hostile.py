@@ -32,7 +32,7 @@ from rasterio.transform import Affine, from_origin
 from shapely.geometry import shape
 
 from asm_mapping.artefact import Card, save_artefact
-from asm_mapping.cli import main
+from asm_mapping.cli import run_cli
 from asm_mapping.fusion import build_model
 from asm_mapping.sensors import SENSORS
 from asm_mapping.unet import Architecture
@@ -419,7 +419,7 @@ def obey(words: list[str], out: Path) -> None:
     sys.argv = ["asm-mapping", *words]
     with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
         try:
-            main()
+            run_cli()
         except SystemExit as error:
             status = error.code or 0
         except BaseException:
