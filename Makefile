@@ -31,7 +31,7 @@ report: .venv/installed
 
 clean:
 	rm -rf .venv build asm_mapping.egg-info _proc _docs reports/pages reports/_site .quarto
-	rm -rf .pytest_cache .ruff_cache nbs/.ipynb_checkpoints
+	rm -rf .pytest_cache .ruff_cache .mypy_cache nbs/.ipynb_checkpoints
 	find nbs asm_mapping tests .ci -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp for each set of extras, written when pip has succeeded; each set includes the base.

@@ -62,7 +62,7 @@ Channels = Annotated[StrictInt, Field(ge=0, le=1000)]
 class ArchitectureCard(TypedDict):
     "The fields of unet.Architecture, as JSON holds them."
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     modality: str
     optical_channels: Channels
     sar_channels: Channels
@@ -79,7 +79,7 @@ class ArchitectureCard(TypedDict):
 class RoleCard(TypedDict):
     "How one sensor's channels are made and normalised."
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     sensor: dict[str, Any]  # fields of sensors.Sensor
     derived: list[str]  # derived channels, behind the bands
     channels: list[str]  # bands and derived channels, in the network's order
@@ -129,7 +129,7 @@ def check_card(card: Card) -> None:
     for role, part in card.roles.items():
         try:
             sensor = sensor_from(part["sensor"], role, f"{role}.sensor")
-            check_derived(sensor, part["derived"])
+            check_derived(sensor, tuple(part["derived"]))
         except UserError as error:
             raise ValueError(str(error)) from None
         channels = [*sensor.bands, *part["derived"]]
@@ -149,12 +149,13 @@ def check_card(card: Card) -> None:
 
 def architecture_of(card: Card) -> Architecture:
     "Rebuild the architecture from its fields; a ValueError where they do not fit."
+    fields: dict[str, Any] = {**card.architecture}
     try:
-        return Architecture(**card.architecture)
+        return Architecture(**fields)
     except (TypeError, UserError) as error:
         raise ValueError(f"architecture: {error}") from None
 
-
+# %% ../nbs/23_artefact.ipynb #dc7bec67
 def package_versions() -> dict[str, str]:
     "List the versions that a model's arithmetic depends on."
     names = ("asm_mapping", "torch", "segmentation-models-pytorch", "timm", "numpy", "rasterio")
@@ -174,7 +175,7 @@ def weights_hash(model: nn.Module) -> str:  # 64 hexadecimal digits
     total = hashlib.sha256()
     for name, tensor in tensors_of(model).items():
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 # %% ../nbs/23_artefact.ipynb #6de6cd06
@@ -227,8 +228,8 @@ def check_size(path: Path, architecture: Architecture) -> None:
     shapes, widths = tensor_shapes(path), architecture.decoder_channels
     total = sum(math.prod(shape) for shape in shapes.values())
     levels = re.compile(r"decoder\.body\.blocks\.(\d+)\.conv([12])\.0\.weight$")
-    found = [(levels.search(name), shape) for name, shape in shapes.items()]
-    found = [(*map(int, level.groups()), shape) for level, shape in found if level]
+    met = [(levels.search(name), shape) for name, shape in shapes.items()]
+    found = [(int(level[1]), int(level[2]), shape) for level, shape in met if level]
     fits = {(level, part) for level, part, _ in found} == {*product(range(DEPTH), (1, 2))}
     for level, part, shape in found:
         least = widths[level] if part == 2 else (widths[level - 1] if level else 1)

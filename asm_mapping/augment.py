@@ -110,13 +110,13 @@ class View:
     @classmethod
     def whole(cls, size: tuple[int, int]) -> "View":
         "See all of a chip as it is."
-        return cls(0, 0, *size, 0, tuple(size))
+        return cls(0, 0, size[0], size[1], 0, (size[0], size[1]))
 
     def on(self, ratio: int) -> "View":
         "Give the same footprint in pixels `ratio` times as large."
         sides = (self.row, self.column, self.height, self.width, *self.size)
-        row, column, height, width, *size = (-(-side // ratio) for side in sides)
-        return View(row, column, height, width, self.turn, tuple(size))
+        row, column, height, width, rows, columns = (-(-side // ratio) for side in sides)
+        return View(row, column, height, width, self.turn, (rows, columns))
 
     def of(
         self,
@@ -168,7 +168,8 @@ def crop_view(
     for length, place in zip(size, draw.place, strict=True):
         free = -(-length // ratio) - side
         corner.append((min(0, free) + int(place * (abs(free) + 1))) * ratio)
-    return View(*corner, side * ratio, side * ratio, draw.turn, (chip_px, chip_px))
+    row, column = corner
+    return View(row, column, side * ratio, side * ratio, draw.turn, (chip_px, chip_px))
 
 # %% ../nbs/15_augment.ipynb #f3f0410b
 def nearest(

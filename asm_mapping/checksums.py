@@ -40,8 +40,9 @@ def read_checksums(folder: Path) -> dict[str, str]:  # name: hash
         lines = path.read_text(encoding="utf-8").splitlines() if whole else []
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): bring it back") from None
-    found = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in lines]
-    if not found or None in found:
+    read = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in lines]
+    found = [one for one in read if one]
+    if not found or len(found) < len(read):
         raise UserError(f"{path} is damaged: bring it back, or make {folder} again")
     return {one[2]: one[1] for one in found}
 

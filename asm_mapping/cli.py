@@ -347,7 +347,7 @@ def compare(
     from asm_mapping.settings import read_settings
 
     found = read_settings(settings) if settings else {}
-    common = {"preset": preset, "name": name, "root": root}
+    common: dict[str, Any] = {"preset": preset, "name": name, "root": root}
     common |= {"devices": devices, "strategy": strategy} | found | parse_pairs(p)
     tell_comparison(*compare_all(dataset, modalities, folds, seeds, jobs, common))
 
@@ -765,7 +765,7 @@ def chips(
     "Cut chips with masks out of scenes: mines, random background, hard negatives."
     from asm_mapping.labels import make_chips
 
-    said = {"target": target, "licence": licence, "source": source}
+    said: dict[str, Any] = {"target": target, "licence": licence, "source": source}
     found = make_chips(
         optical=optical or (), sar=sar or (), optical_sensor=optical_sensor,
         sar_sensor=sar_sensor, optical_nodata=optical_nodata, sar_nodata=sar_nodata,

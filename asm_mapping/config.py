@@ -150,7 +150,9 @@ def own_proj() -> Path | None:  # rasterio's; None where any of the three brings
     "Find the coordinate systems that the libraries bring with them, without importing them."
     found = {name: importlib.util.find_spec(name) for name in BROUGHT}
     folders = [
-        Path(spec.submodule_search_locations[0], BROUGHT[name]) if spec else Path()
+        Path(spec.submodule_search_locations[0], BROUGHT[name])
+        if spec and spec.submodule_search_locations
+        else Path()
         for name, spec in found.items()
     ]
     return folders[0] if all((one / "proj.db").is_file() for one in folders) else None
@@ -386,8 +388,10 @@ def keep_freed_memory(
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
     trim, mmap, arenas = -1, -3, -8  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX
-    for name, value in ((trim, 2**31 - 1), (mmap, largest), (arenas, 1)) if mallopt else ():
+    for name, value in ((trim, 2**31 - 1), (mmap, largest), (arenas, 1)):
         mallopt(name, value)
 
 # %% ../nbs/00_config.ipynb #93c6c090

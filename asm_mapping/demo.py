@@ -14,7 +14,7 @@ __all__ = ['SURFACES', 'CODE', 'IN_PIXELS', 'LOOKS', 'PIXEL_M', 'HALF_WORLD_M', 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
@@ -242,7 +242,7 @@ def add_town(
     surface[garden] = CODE["scrub"]
     surface[roof] = CODE["roof"]
     tint[:, roof] *= (0.6 + kind[roof]) * np.where(
-        kind[roof] < 0.2, [[0.6], [0.75], [1.2], [1]], 1
+        kind[roof] < 0.2, [[0.6], [0.75], [1.2], [1.0]], 1
     )
 
 # %% ../nbs/02_demo.ipynb #91ae5537
@@ -492,8 +492,8 @@ def stretched(
     high: tuple[float, ...],  # and white
 ) -> np.ndarray:  # (row, column, band) 0 to 1, NaN as black
     "Stretch bands for display."
-    low, high = (np.array(edge).reshape(-1, 1, 1) for edge in (low, high))
-    return np.nan_to_num(np.clip((bands - low) / (high - low), 0, 1)).transpose(1, 2, 0)
+    black, white = (np.array(edge).reshape(-1, 1, 1) for edge in (low, high))
+    return np.nan_to_num(np.clip((bands - black) / (white - black), 0, 1)).transpose(1, 2, 0)
 
 
 def views(scene: DemoScene) -> dict[str, np.ndarray]:  # pictures to show with imshow
@@ -594,9 +594,10 @@ def area_scene(
     apart_px: int,  # from area to area
 ) -> DemoScene:
     "Draw one area of the demo."
-    size = tuple(max(48, *(w[i] + w[i + 2] + 1 for w in windows)) // 2 * 2 for i in (0, 1))
+    rows, columns = (max(48, *(w[i] + w[i + 2] + 1 for w in windows)) // 2 * 2 for i in (0, 1))
     corner = (CORNER_PX[0] + area % 4 * apart_px, CORNER_PX[1] + area // 4 * apart_px)
-    return make_scene((seed, area), size, recipe=RECIPES[area % len(RECIPES)], corner_px=corner)
+    recipe = RECIPES[area % len(RECIPES)]
+    return make_scene((seed, area), (rows, columns), recipe=recipe, corner_px=corner)
 
 # %% ../nbs/02_demo.ipynb #920811d9
 def write_demo(
@@ -668,7 +669,7 @@ def write_demo_scene(
     refuse_taken(folder, replace=True)
     scene = make_scene(seed, size_px, recipe=SCENE_RECIPE, corner_px=SCENE_CORNER_PX)
     radar, grid = radar_on_utm(default_rng((seed, 1)), scene)
-    blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256}
+    blocks: dict[str, Any] = {"tiled": True, "blockxsize": 256, "blockysize": 256}
     bands = SENSORS["planet_nicfi"].bands
     with whole_folder(folder, replace=True) as partial:
         path = partial / "optical.tif"

@@ -107,8 +107,8 @@ class Packaged:
     def path(self) -> Path | None:  # None: it is not installed
         "Find the file without importing the package."
         found = importlib.util.find_spec(self.package)
-        path = found and Path(found.submodule_search_locations[0]) / self.file
-        return path if path and path.is_file() else None
+        folders = (found and found.submodule_search_locations) or []
+        return next((p for f in folders if (p := Path(f) / self.file).is_file()), None)
 
 
 def lite(number: int, sha256: str) -> Packaged:
@@ -360,6 +360,8 @@ def timm_names(
 def from_package(packaged: Packaged, encoder: str) -> Pretrained:
     "Read the weights of an encoder from an installed package."
     path = packaged.path()
+    if path is None:
+        raise UserError(f"{packaged.package} is not installed: pip install {packaged.package}")
     refuse_other(path, packaged.sha256, f"{path} is not the file that {packaged.package} has")
     tensors = read_tensors(path)
     with torch.random.fork_rng(devices=[]):

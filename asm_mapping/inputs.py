@@ -87,8 +87,9 @@ class Recipe:
     "What a VRT, .aux.xml or TIFF's note names, gathered while it is parsed."
 
     def __init__(self, path: Path) -> None:
-        self.path, self.files, self.stack = path, [], []  # files: name, relative to the VRT
-        self.free = 0  # depth below free metadata
+        self.path, self.free = path, 0  # free: depth below free metadata
+        self.files: list[tuple[str, bool]] = []  # name, relative to the VRT
+        self.stack: list[tuple[str, dict[str, str], list[str]]] = []  # with pieces of text
 
     def begin(self, name: str, given: dict[str, str]) -> None:
         "Open an element."
@@ -195,7 +196,8 @@ def tiff_tags(
     if count > MOST_TAGS or place + step + count * entry_step > size:
         return None
     entries, after = file.read(count * entry_step), file.read(inline)
-    found, pointer = {}, order + ("Q" if big else "I")
+    found: Tags = {}
+    pointer = order + ("Q" if big else "I")
     for tag, kind, items, value in struct.iter_unpack(order + entry, entries):
         length = TIFF_BYTES.get(kind, 0) * items
         if length > inline:

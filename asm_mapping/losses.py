@@ -60,7 +60,9 @@ def bce_dice(logits: Tensor, target: Tensor) -> Tensor:
     return bce(logits, target) + dice(logits, target)
 
 # %% ../nbs/22_losses.ipynb #fdfd8704
-FUNCTIONS = {"bce_dice": bce_dice, "bce": bce, "dice": dice, "focal": focal, "tversky": tversky}
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "bce_dice": bce_dice, "bce": bce, "dice": dice, "focal": focal, "tversky": tversky,
+}  # fmt: skip
 LOSSES = {  # name: its parameters
     "bce_dice": (), "bce": (), "dice": (),
     "focal": ("focal_gamma", "focal_alpha"), "tversky": ("tversky_alpha", "tversky_beta"),

@@ -70,8 +70,8 @@ def edge_of(
 # %% ../nbs/17_metrics.ipynb #24e8d826
 def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     "Divide counts; NaN where there is nothing to divide by."
-    part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    parts, wholes = np.asarray(part, float), np.asarray(whole, float)
+    return np.divide(parts, wholes, out=np.full(wholes.shape, np.nan), where=wholes > 0)
 
 
 def scores_of(
@@ -80,12 +80,13 @@ def scores_of(
     fn: ArrayLike,  # mine, predicted background
 ) -> dict[str, NDArray[np.float64]]:  # f1, iou, precision, recall
     "Compute the four scores of a confusion count; NaN where they have no value."
-    mines = np.asarray(tp) + fn
-    found = np.where(mines > 0, tp, np.nan)
+    hits, alarms, misses = (np.asarray(count) for count in (tp, fp, fn))
+    mines = hits + misses
+    found = np.where(mines > 0, hits, np.nan)
     return {
-        "f1": _ratio(2 * found, mines + tp + fp),
-        "iou": _ratio(found, mines + fp),
-        "precision": _ratio(tp, np.asarray(tp) + fp),
+        "f1": _ratio(2 * found, mines + hits + alarms),
+        "iou": _ratio(found, mines + alarms),
+        "precision": _ratio(hits, hits + alarms),
         "recall": _ratio(found, mines),
     }
 
@@ -142,10 +143,11 @@ def reached(
     counts: ScoreCounts,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # (BINS + 1,) true and false positives
     "Count the mine and background pixels at or above each edge."
-    return tuple(
+    true, false = (
         np.append(counted[::-1].cumsum()[::-1], 0)
         for counted in (counts.positive, counts.negative)
     )
+    return true, false
 
 
 def average_precision(counts: ScoreCounts) -> float:  # 0 to 1, NaN without positives

@@ -26,7 +26,7 @@ from urllib.parse import quote, unquote, urlsplit
 import nbformat
 from bleach import ALLOWED_ATTRIBUTES, ALLOWED_TAGS, clean
 from bleach.css_sanitizer import CSSSanitizer
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from mistune import HTMLRenderer
 from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html, strip_ansi
@@ -130,7 +130,8 @@ def find_pages(
         if name not in there:
             told = ", ".join(there) or "none yet: run `asm-mapping compare` first"
             raise UserError(f"no notebooks in {root / name}; there are {told}")
-    pages, lost = [], []
+    pages: list[Page] = []
+    lost: list[str] = []
     for group in sorted(dict.fromkeys(names or there), key=lambda name: name == "benchmark"):
         for path in notebook_paths(root / group):
             try:
@@ -274,7 +275,8 @@ def from_markdown(text: str) -> str:  # HTML, not yet clean
 # %% ../nbs/52_report.ipynb #ea6e4bf8
 def text_cells(markup: str) -> list[NotebookNode]:
     "Divide clean HTML into cells: headings by themselves, all else as raw HTML."
-    cells, run = [], []
+    cells: list[NotebookNode] = []
+    run: list[str] = []
 
     def close() -> None:
         if (text := "".join(run).strip()) != "":
@@ -282,7 +284,7 @@ def text_cells(markup: str) -> list[NotebookNode]:
         run.clear()
 
     for part in BeautifulSoup(markup, "html.parser").contents:
-        if re.fullmatch("h[1-6]", part.name or ""):
+        if isinstance(part, Tag) and re.fullmatch("h[1-6]", part.name):
             close()
             for anchor in part.find_all("a", class_="anchor-link"):
                 anchor.decompose()

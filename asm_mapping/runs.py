@@ -165,7 +165,7 @@ class QuietKernelManager(AsyncKernelManager):
         "Know no kernel but this interpreter's, whatever is installed under its name."
         return KernelSpecManager(kernel_dirs=[])
 
-    async def start_kernel(self, **given: Any) -> None:
+    async def start_kernel(self, **given: Any) -> None:  # type: ignore[override]
         "Start the kernel with its error stream in the file."
         with open(self.log_path, "ab") as log:
             await super().start_kernel(**given | {"stderr": log})
@@ -174,7 +174,9 @@ class QuietKernelManager(AsyncKernelManager):
         "Let the kernel end with this process."
         return guarded(super().format_kernel_cmd(extra_arguments))
 
-    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+    async def shutdown_kernel(  # type: ignore[override]
+        self, now: bool = False, restart: bool = False
+    ) -> None:
         "Do not wait for a kernel while this process is asked to end."
         await super().shutdown_kernel(now=now or asked_to_end(), restart=restart)
 
@@ -518,7 +520,7 @@ def training_seconds(
     px: int = 128,  # side of the images it is timed on
 ) -> float:  # per reference pixel, forward and backward
     "Time a training step of a network on this machine, loading included."
-    network = network.to(device, memory_format=torch.channels_last).train()
+    network = network.to(device).to(memory_format=torch.channels_last).train()
     batch = {key: value.to(device) for key, value in black_batch(shape, 2, px).items()}
     batch, took = channels_last(batch), []
     for _ in range(3):  # the first one warms up

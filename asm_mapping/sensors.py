@@ -11,7 +11,7 @@ __all__ = ['Unit', 'REFLECTANCE', 'DECIBEL', 'LINEAR', 'LN10', 'CLIP', 'S2_13', 
 # %% ../nbs/01_sensors.ipynb #9ee28e11
 from collections.abc import Sequence
 from math import isclose
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -254,7 +254,8 @@ def derived_channels(
     "Compute derived channels from the bands."
     made = []
     for name in names:
-        first, second = (physical.select(-3, band_index(sensor, b)) for b in DERIVED[name][:2])
+        places: list[Any] = [band_index(sensor, band) for band in DERIVED[name][:2]]
+        first, second = (physical.select(-3, place) for place in places)
         difference = first - second
         if name != "vv_minus_vh":
             total = first + second

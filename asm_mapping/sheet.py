@@ -243,18 +243,19 @@ def describe(
     told = tuple(names) or tuple(called[n - 1] for n in numbers)
     if len(told) != len(numbers):
         raise UserError(f"{path}: {len(told)} band names given, it has {len(numbers)} bands")
-    bands, scales, empty = tuple((i, n) for i, n in enumerate(numbers)), (), ()
+    bands, empty = tuple(enumerate(numbers)), set[float]()
+    scales = recode = tuple[tuple[float, float], ...]()
     if sensor is not None:
         bands = find_bands(source, sensor, numbers, told, order)
         scales = own_scaling(source, sensor, [number for _, number in bands])
-        tags = [marks[number - 1] for _, number in bands]
-        empty = {float(n) for n in (*nodata, sensor.nodata, *tags) if n is not None}
+        marked = [marks[number - 1] for _, number in bands]
+        empty = {float(n) for n in (*nodata, sensor.nodata, *marked) if n is not None}
+        recode = tuple(
+            (scale / sensor.scale, (offset - sensor.offset) / sensor.scale)
+            for scale, offset in scales
+        )
     told_by = [{*flags[number - 1]} for _, number in bands]
     plain = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
-    recode = tuple(
-        (scale / sensor.scale, (offset - sensor.offset) / sensor.scale)
-        for scale, offset in scales
-    )
     tags = source.tags() if placed else {}  # of scenes: for their dates
     tags = {k: str(v) for k, v in tags.items() if len(str(v)) < 200}
     return Sheet(
@@ -560,7 +561,8 @@ def block_sides(sheet: Sheet) -> tuple[int, int]:  # rows, columns
     "Ask a file for its blocks; one that cannot be opened any more has one block."
     try:
         with open_raster(sheet.path) as source:
-            return tuple(int(side) for side in source.block_shapes[0])
+            rows, columns = source.block_shapes[0]
+            return int(rows), int(columns)
     except (RasterioError, UserError):
         return sheet.grid.height, sheet.grid.width
 

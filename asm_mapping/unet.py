@@ -8,7 +8,7 @@ __all__ = ['MODALITIES', 'CONTROLS', 'MERGES', 'DEPTH', 'roles_of', 'Architectur
            'pad_to', 'enlarging_weights', 'decode_block', 'Decoder', 'UNet', 'reference_size']
 
 # %% ../nbs/20_unet.ipynb #344d86fd
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +136,7 @@ class Nothing(nn.Module):
 def drop_unused(encoder: nn.Module, features: list[Tensor]) -> None:
     "Replace the encoder's parts that its levels do not depend on."
     parameters = list(encoder.parameters())
-    total = sum(feature.sum() for feature in features[1:])
+    total = torch.stack([feature.sum() for feature in features[1:]]).sum()
     touched = torch.autograd.grad(total, parameters, allow_unused=True)
     dead = {id(p) for p, g in zip(parameters, touched, strict=True) if g is None}
     for module in list(encoder.modules()):
@@ -178,7 +178,8 @@ def make_encoder(
 
 def loaded_parts(model: nn.Module) -> list[dict[str, Any]]:  # one a pretrained encoder
     "Tell what was loaded into the encoders of a model."
-    return [module.loaded for module in model.modules() if hasattr(module, "loaded")]
+    parts = (getattr(module, "loaded", None) for module in model.modules())
+    return [part for part in parts if part is not None]
 
 
 def weights_loaded(model: nn.Module) -> int:  # tensors
@@ -222,7 +223,8 @@ def decode_block(
     weight = enlarging_weights(joint.weight[:, :channels])
     image = F.conv_transpose2d(deep, weight, joint.bias, stride=2, padding=1)
     if joint.in_channels > channels:
-        image = image + F.conv2d(skip, joint.weight[:, channels:], padding=1)
+        more = joint.weight[:, channels:]
+        image = image + F.conv2d(skip, more, padding=1)  # type: ignore[arg-type]
     for layer in after:
         image = layer(image)
     return block.attention2(block.conv2(image))
@@ -275,7 +277,8 @@ class UNet(nn.Module):
         weights = weights_for(a.weights, roles[0], a.encoder)
         bands = [band for role in roles for band in a.bands(role)] if weights != "none" else ()
         self.encoder = make_encoder(a.encoder, channels, weights, bands=bands)
-        self.decoder = Decoder(self.encoder.out_channels, a.decoder_channels, a.scse)
+        widths: Any = self.encoder.out_channels
+        self.decoder = Decoder(widths, a.decoder_channels, a.scse)
 
     def forward(self, image: Tensor) -> Tensor:
         "Turn (image, channel, row, column) into logits (image, 1, row, column)."
@@ -283,18 +286,18 @@ class UNet(nn.Module):
 
 # %% ../nbs/20_unet.ipynb #d7ac9831
 def reference_size(
-    batch: dict[str, Tensor],  # as the loaders make it
+    batch: Mapping[str, Tensor],  # as the loaders make it
     ratio: int,  # reference pixels along a SAR pixel's side
 ) -> tuple[int, int]:  # height, width
     "Find the size of the reference grid."
     on_grid = next((batch[key] for key in ("optical", "mask", "scored") if key in batch), None)
-    if on_grid is None and "sar" not in batch:
+    sar = tuple(batch["sar"].shape[-2:]) if "sar" in batch else ()
+    if on_grid is None and not sar:
         raise UserError("a batch has neither optical nor sar: nothing to look at")
-    sar = tuple(batch["sar"].shape[-2:]) if "sar" in batch else None
     if on_grid is None:
         return sar[0] * ratio, sar[1] * ratio
     height, width = on_grid.shape[-2:]
-    if sar is not None and sar != (-(-height // ratio), -(-width // ratio)):
+    if sar and sar != (-(-height // ratio), -(-width // ratio)):
         raise UserError(
             f"SAR of {sar[0]} x {sar[1]} pixels at ratio {ratio} does not cover "
             f"{height} x {width}: warp it to the reference grid (asm_mapping.grid)"
