@@ -45,7 +45,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .artefact import Card, architecture_of, load_artefact, load_card
-from .checksums import changed_files, check_intact, write_checksums
+from .checksums import changed_files, write_checksums
 from asm_mapping.config import (
     UserError,
     only_one,
@@ -830,22 +830,20 @@ def open_finished(
 ) -> Finished:
     "Open a finished run with the store it was trained on; another store is a UserError."
     from asm_mapping.catalog import open_dataset  # takes seconds: not for maps
+    from asm_mapping.run import check_finished, read_kept, read_parts
     from asm_mapping.settings import RunSettings
     from asm_mapping.store import prepare
 
     run = Path(run)
-    if not (run / "metrics.json").exists():
-        raise UserError(f"{run} is not a finished run: it has no metrics.json")
-    check_intact(run)
-    settings = RunSettings(**read_json(run / "settings.json"))
+    check_finished(run)
+    settings = RunSettings(**read_kept(run, "settings"))
     network, card = load_artefact(run / "model")
     store = prepare(open_dataset(settings.dataset, settings.root), progress=False)
-    if store.key != read_json(run / "provenance.json")["data"]:
+    if store.key != read_kept(run, "provenance")["data"]:
         raise UserError(
             f"{settings.dataset} holds other chips than {run} was trained on: bring them back"
         )
-    table = pd.read_csv(run / "splits.csv", dtype=str, keep_default_na=False)
-    parts = {str(part): list(rows.index) for part, rows in table.groupby("part")}
+    parts = {str(part): list(rows.index) for part, rows in read_parts(run).groupby("part")}
     return Finished(run, network, card, store, parts)
 
 # %% ../nbs/40_engines.ipynb #52c83285
