@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BandView', 'card_manifest', 'seen_before', 'evaluate_run']
 
-# %% ../nbs/31_evaluation.ipynb #815eb37c
+# %% ../nbs/31_evaluation.ipynb #a2bd7d0c
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ import pandas as pd
 import shapely
 from torch import nn
 
-# %% ../nbs/31_evaluation.ipynb #b078da1b
+# %% ../nbs/31_evaluation.ipynb #91c36b97
 from .artefact import Card, load_artefact
 from .catalog import Manifest
-from .checksums import check_intact
-from .config import UserError, read_json
-from .run import read_seen
+from .config import UserError
+from .run import check_finished, read_kept, read_seen
 from .scoring import score_chips
 from .sensors import sensor_from
 from .splits import read_splits
@@ -108,12 +107,10 @@ def evaluate_run(
 ) -> dict:  # scores, chips scored and refused
     "Score a finished run with its stored threshold."
     folder = Path(folder)
-    if not (folder / "metrics.json").exists():
-        raise UserError(f"{folder} is not a finished run: it has no metrics.json")
-    check_intact(folder)
+    check_finished(folder)
     trained, card = load_artefact(folder / "model")
     store = prepare(manifest)
-    own = read_json(folder / "provenance.json")["data"] == store.key
+    own = read_kept(folder, "provenance")["data"] == store.key
     if own:
         parts = read_splits(folder / "splits.csv", store.chips).reindex(columns=["part"])
         numbers, refused = np.flatnonzero(parts["part"] == "test").tolist(), []

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.special import expit
 from torch import nn
 
 from .artefact import Card, architecture_of, load_artefact
-from .checksums import check_intact, write_checksums
+from .checksums import write_checksums
 from asm_mapping.config import (
     UserError,
     only_one,
-    read_json,
     refuse_taken,
     sha256_of_file,
     whole_folder,
@@ -103,22 +101,20 @@ def open_finished(
 ) -> Finished:
     "Open a finished run with the store it was trained on; another store is a UserError."
     from asm_mapping.catalog import open_dataset  # takes seconds: not for maps
+    from asm_mapping.run import check_finished, read_kept, read_parts
     from asm_mapping.settings import RunSettings
     from asm_mapping.store import prepare
 
     run = Path(run)
-    if not (run / "metrics.json").exists():
-        raise UserError(f"{run} is not a finished run: it has no metrics.json")
-    check_intact(run)
-    settings = RunSettings(**read_json(run / "settings.json"))
+    check_finished(run)
+    settings = RunSettings(**read_kept(run, "settings"))
     network, card = load_artefact(run / "model")
     store = prepare(open_dataset(settings.dataset, settings.root), progress=False)
-    if store.key != read_json(run / "provenance.json")["data"]:
+    if store.key != read_kept(run, "provenance")["data"]:
         raise UserError(
             f"{settings.dataset} holds other chips than {run} was trained on: bring them back"
         )
-    table = pd.read_csv(run / "splits.csv", dtype=str, keep_default_na=False)
-    parts = {str(part): list(rows.index) for part, rows in table.groupby("part")}
+    parts = {str(part): list(rows.index) for part, rows in read_parts(run).groupby("part")}
     return Finished(run, network, card, store, parts)
 
 # %% ../nbs/42_quantise.ipynb #52c83285

@@ -34,7 +34,6 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-from .checksums import intact
 from .compare import modality_name
 from asm_mapping.config import (
     UserError,
@@ -42,7 +41,6 @@ from asm_mapping.config import (
     note_files,
     only_one,
     project_root,
-    read_json,
     read_record,
     read_text,
     runs_root,
@@ -52,6 +50,7 @@ from asm_mapping.config import (
 )
 from .plots import safe_text
 from .processes import run_program, told_late
+from .run import is_finished, is_partial, read_kept
 from .unet import MODALITIES
 
 # %% ../nbs/52_report.ipynb #b434f8f9
@@ -77,7 +76,7 @@ def notebook_paths(
     folder: Path,  # runs/NAME
 ) -> list[Path]:  # comparison, runs, the others
     "List the notebooks of a comparison in the order of the report."
-    runs = [path for path in folder.glob("*/*/run.ipynb") if "_partial" not in path.parent.name]
+    runs = [path for path in folder.glob("*/*/run.ipynb") if not is_partial(path.parent)]
     order = {modality: place for place, modality in enumerate(MODALITIES)}
     runs.sort(key=lambda path: (order.get(path.parts[-3], 9), path.parts[-3:]))
     others = sorted(
@@ -111,8 +110,8 @@ def page_title(
     group: str,  # name of the comparison
 ) -> str:  # safe for Markdown
     "Name a page."
-    if path.name == "run.ipynb" and (path.parent / "metrics.json").exists():
-        kept = read_json(intact(path.parent, "metrics.json"))
+    if path.name == "run.ipynb" and is_finished(path.parent):
+        kept = read_kept(path.parent, "metrics")
         data, fold = kept["dataset"], path.parent.name.replace("-", " ")
         told = f"{data['name']}{' (synthetic)' if data['synthetic'] else ''}: {data['target']}"
         return safe_text(f"{modality_name(kept['modality'])}, {fold}: {told}")

@@ -6,7 +6,7 @@
 __all__ = ['BACKGROUND', 'PartScores', 'any_valid', 'logits_of', 'predict_chips', 'score_chips', 'out_of_fold', 'Scored',
            'score_run', 'metrics_of', 'card_of', 'cross_validated', 'versions', 'machine', 'commit', 'finish_run']
 
-# %% ../nbs/27_scoring.ipynb #5175ed0b
+# %% ../nbs/27_scoring.ipynb #98fb2b82
 import importlib.metadata
 import platform
 import shutil
@@ -22,9 +22,9 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-# %% ../nbs/27_scoring.ipynb #20c46ea7
+# %% ../nbs/27_scoring.ipynb #94045a73
 from .artefact import Card, device_of, gpu_name, placed, save_artefact, weights_hash
-from .checksums import CHECKSUMS, intact, write_checksums
+from .checksums import CHECKSUMS, write_checksums
 from .config import project_root, read_json, sha256_of, write_json
 from .dataset import WholeChips
 from .fusion import flop_per_pixel
@@ -36,6 +36,7 @@ from asm_mapping.run import (
     check_fold,
     complete_seeds,
     finished_folds,
+    read_kept,
     read_predictions,
     stream_folders,
 )
@@ -208,7 +209,7 @@ def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
     minutes = fitted.seconds + scored.seconds
     if settings.streams:
         minutes += sum(
-            read_json(f / "metrics.json")["cost"]["minutes"] * 60
+            read_kept(f, "metrics")["cost"]["minutes"] * 60
             for f in stream_folders(settings).values()
         )
     shape, landscape = architecture_of(run), test and test.landscape
@@ -279,7 +280,7 @@ def card_of(run: Run, fitted: Fitted, metrics: dict) -> Card:
 def cross_validated(run: Run) -> dict:
     "Mean test scores of the finished folds with a final run's settings, labelled as such."
     found = finished_folds(run.settings, run.folder.parent, run.store.key)
-    tests = [read_json(intact(folder, "metrics.json"))["test"] for folder in found.values()]
+    tests = [read_kept(folder, "metrics")["test"] for folder in found.values()]
     names = ("f1", "iou", "precision", "recall", "average_precision")
     values = {n: [s[n] for s in tests if s[n] is not None] for n in names}
     return {

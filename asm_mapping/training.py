@@ -9,7 +9,7 @@ __all__ = ['make_architecture', 'architecture_of', 'make_network', 'channels_las
            'tensorboard_logger', 'make_strategy', 'Fitted', 'train', 'train_in_ranks', 'own_ranks', 'rank_command',
            'train_as_rank', 'join_run', 'fit', 'sample_pixels', 'fit_decision_run']
 
-# %% ../nbs/26_training.ipynb #be5168c2
+# %% ../nbs/26_training.ipynb #5d08f08d
 import logging
 import math
 import os
@@ -37,7 +37,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-# %% ../nbs/26_training.ipynb #5ed3c849
+# %% ../nbs/26_training.ipynb #1e7783ab
 from .artefact import device_of, load_artefact
 from .augment import Augmentation
 from .catalog import Manifest, open_dataset
@@ -68,6 +68,9 @@ from asm_mapping.run import (
     Run,
     check_same_contest,
     crop_px,
+    is_finished,
+    partial_of,
+    read_kept,
     read_predictions,
     set_threads,
     sibling,
@@ -500,10 +503,10 @@ def join_run(
     wait_s: float = 1800,  # for the first task to begin training
 ) -> None:
     "Train as another task of a SLURM job than the first, which does all the rest."
-    partial, end = folder.with_name(f"{folder.name}_partial"), time.monotonic() + wait_s
+    partial, end = partial_of(folder), time.monotonic() + wait_s
     slow = f"waiting for the job's first task to begin training, {wait_s / 60:.0f} min at most"
     with told_late(slow) as begun:
-        while not (folder / "metrics.json").exists():
+        while not is_finished(folder):
             marker = partial / "ranks.json"
             if marker.exists() and read_json(marker)["job"] == job_name():
                 begun()
@@ -578,7 +581,7 @@ def fit_decision_run(run: Run) -> Fitted:
     for role, folder in folders.items():
         models[role], card = load_artefact(folder / "model")
         statistics[role] = {key: card.roles[role][key] for key in ("channels", "mean", "std")}
-        cost = read_json(folder / "metrics.json")["cost"]
+        cost = read_kept(folder, "metrics")["cost"]
         seconds += cost["minutes"] * 60
         rate += 1 / cost["training_chips_per_second"]
     network = DecisionFusion(models["optical"], models["sar"], a, b, c, run.store.ratio).eval()

@@ -74,7 +74,7 @@ from .losses import LOSSES
 from .mishaps import keep_mishap, without_secrets
 from .outputs import own_file, own_files, own_tables
 from .processes import Process, end_with_parent, heed_signals, leave, start, stop
-from .run import Run, check_crop, comparison_splits, open_run
+from .run import Run, check_crop, comparison_splits, open_run, run_name
 from .scoring import score_chips
 from asm_mapping.settings import (
     COMMANDED,
@@ -242,7 +242,7 @@ class Search(BaseModel):
     def label(self) -> str:
         "Name the search within its comparison."
         own = self.settings
-        return f"{own.modality}-fold-{own.fold}" + (f"-seed-{own.seed}" if own.seed else "")
+        return f"{own.modality}-{run_name(own.fold, own.seed)}"
 
     @property
     def folder(self) -> Path:

@@ -43,12 +43,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..catalog import Manifest, read_manifest
 from ..checksums import check_intact
-from ..config import UserError, project_root, read_json, sha256_of, stay_local
+from ..config import UserError, project_root, sha256_of, stay_local
 from ..dataset import measure_statistics
 from ..demo import PIXEL_M
 from ..losses import make_loss
 from ..processes import Process, start
-from ..run import Run, open_run
+from ..run import Run, open_run, read_kept
 from ..scoring import finish_run, score_run
 from ..settings import RunSettings, make_settings
 from ..store import Store, prepare
@@ -428,7 +428,7 @@ def run_to_end(
     if seen.error:
         raise UserError(f"the training run in {folder} failed: {seen.error}")
     check_intact(folder)
-    metrics, kept = read_json(folder / "metrics.json"), read_json(folder / "provenance.json")
+    metrics, kept = (read_kept(folder, name) for name in ("metrics", "provenance"))
     return {
         "killed": first.killed,
         "peak_gb": max(first.peak_gb, seen.peak_gb),
