@@ -49,7 +49,7 @@ class Scene:
     def read(
         self,
         target: Grid,  # what is wanted, anywhere
-        losses: list[LostBlock] | None = None,  # are added to; None: they are errors
+        losses: list[LostBlock] | None = None,  # unreadable blocks go here; None: errors
     ) -> tuple[np.ndarray, np.ndarray]:  # file values (band, row, column), valid (row, column)
         "Cut a window, warped where its grid is not the scene's; 0 and invalid outside."
         return read_scene(self, target, losses)

@@ -516,7 +516,7 @@ def read_sheet(
     sheet: Sheet,
     role: str,
     place: tuple[int, int, int, int],  # row, column, height, width: inside the sheet
-    losses: list[LostBlock] | None = None,  # are added to; None: they are errors
+    losses: list[LostBlock] | None = None,  # unreadable blocks go here; None: errors
 ) -> tuple[np.ndarray, np.ndarray]:  # (band of the sheet, row, column), valid (row, column)
     "Read a window of a file, north up; what is held is not read again."
     if sheet.held is not None and (part := sheet.held.cut(place)) is not None:

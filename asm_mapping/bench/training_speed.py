@@ -522,32 +522,10 @@ class Effort:
 
 
 FULL = Effort(
-    chips=48,
-    px=384,
-    rounds=7,
-    items=6,
-    train_rounds=3,
-    train_steps=12,
-    batch=4,
-    steps=8,
-    region_px=8192,
-    window_px=1024,
-    tiles=5,
-    large_px=(10_000, 20_000),
-    seconds=25,
-)
+    chips=48, px=384, rounds=7, items=6, train_rounds=3, train_steps=12, batch=4, steps=8,
+    region_px=8192, window_px=1024, tiles=5, large_px=(10_000, 20_000), seconds=25,
+)  # fmt: skip
 QUICK = Effort(
-    chips=12,
-    px=64,
-    rounds=1,
-    items=1,
-    train_rounds=1,
-    train_steps=1,
-    batch=2,
-    steps=4,
-    region_px=300,
-    window_px=128,
-    tiles=1,
-    large_px=(),
-    seconds=0.3,
-)
+    chips=12, px=64, rounds=1, items=1, train_rounds=1, train_steps=1, batch=2, steps=4,
+    region_px=300, window_px=128, tiles=1, large_px=(), seconds=0.3,
+)  # fmt: skip
