@@ -228,8 +228,9 @@ def make_schedule(
 ) -> torch.optim.lr_scheduler.LRScheduler:
     "One cycle (Smith and Topin 2018, arXiv 1708.07120), or a cosine after 5 % of warm-up."
     if settings.schedule == "one_cycle":
+        rising = max(0.25, 1.5 / (steps + 1))  # a quarter, where a run is that long
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=settings.learning_rate, total_steps=steps + 1, pct_start=0.25
+            optimiser, max_lr=settings.learning_rate, total_steps=steps + 1, pct_start=rising
         )
     warm = max(1, steps // 20)
 
