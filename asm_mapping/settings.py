@@ -62,7 +62,7 @@ class WhatSettings(BaseModel):
     name: str = identity("")  # of the comparison; the dataset's name if empty
     root: str = machine("")  # overrides the manifest's root folder
     preset: Literal["quick", "standard", "full"] = training("standard")
-    passes: float = training(0, ge=0, le=10**4)  # over the training pixels; 0: the preset's
+    passes: float = training(0.0, ge=0, le=10**4)  # over the training pixels; 0: the preset's
     steps: int = training(0, ge=0, le=10**7)  # optimiser steps, whatever the passes; 0: these
     rounds: int = training(0, ge=0, le=10**7)  # validations on the way; 0: the preset's
     chip_px: int = training(0, ge=0, le=4096)  # side of a training crop; 0: see `crop_px`
