@@ -608,9 +608,9 @@ def list_runs(
 def listed_run(folder: Path) -> dict[str, Any]:
     "Tell a run's state, and its scores if it is finished."
     if is_partial(folder):
-        settings = read_json(folder / "settings.json")
+        begun = read_json(folder / "settings.json")
         state = "failed" if failure(folder) else "partial"
-        return {"state": state} | {key: settings.get(key) for key in ("fold", "seed")}
+        return {"state": state} | {key: begun.get(key) for key in ("fold", "seed")}
     settings, metrics = (read_kept(folder, name) for name in ("settings", "metrics"))
     scores = metrics.get("test") or metrics.get("validation") or {}
     row = {"state": "finished"} | {key: settings.get(key) for key in ("fold", "seed")}
