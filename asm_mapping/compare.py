@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['SCORES', 'COUNTS', 'KINDS', 'COSTS', 'OWN', 'FREE', 'FUSED', 'NAMES', 'TABLES', 'read_run', 'gather_runs',
-           'parse_arms', 'finished', 'unmatched', 'summarise', 'differences', 'modality_name', 'signed',
-           'fusion_sentence', 'size_sentences', 'empty_sentences', 'findings', 'spread', 'score_table', 'fold_table',
-           'difference_table', 'gather_tables', 'count_arms', 'pair_table', 'pick_chips', 'single_run',
-           'chip_predictions', 'write_tables', 'tables_folder', 'check_tables', 'stand_in_runs', 'unit_counts',
-           'gain_table']
+           'parse_arms', 'finished', 'unmatched', 'summarise', 'differences', 'modality_name', 'fusion_sentence',
+           'size_sentences', 'empty_sentences', 'findings', 'spread', 'score_table', 'fold_table', 'difference_table',
+           'gather_tables', 'count_arms', 'pair_table', 'pick_chips', 'single_run', 'chip_predictions', 'write_tables',
+           'tables_folder', 'check_tables', 'stand_in_runs', 'unit_counts', 'gain_table']
 
 # %% ../nbs/34_compare.ipynb #27141290
 import atexit
@@ -39,7 +38,13 @@ from asm_mapping.run import (
 )
 from .scoring import finish_run, score_run
 from .settings import make_settings, names_of
-from .statistics import PIXELS, arm_intervals, compare_pairs, count_units
+from asm_mapping.statistics import (
+    PIXELS,
+    arm_intervals,
+    compare_pairs,
+    count_units,
+    signed,
+)
 from .store import Store
 from .training import fit
 from .unet import CONTROLS, MODALITIES
@@ -202,11 +207,6 @@ NAMES = {
 def modality_name(modality: str) -> str:  # as a figure or a table shows it
     "Name an arm for readers."
     return NAMES.get(modality) or modality.replace("_", " ").capitalize()
-
-
-def signed(value: float) -> str:
-    "Write a difference with its sign and a true minus."
-    return "0.000" if round(value, 3) == 0 else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def fusion_sentence(
@@ -378,10 +378,7 @@ def count_arms(
         if (rows["state"] == "finished").all()
     ]
     runs = runs[runs["modality"].isin(whole)]
-    splits = [
-        pd.read_csv(intact(path, "splits.csv"), dtype=str, keep_default_na=False)
-        for path in runs.drop_duplicates("fold")["path"]
-    ]
+    splits = [read_parts(path) for path in runs.drop_duplicates("fold")["path"]]
     parts = pd.concat([pd.DataFrame(columns=["chip", "unit", "part"]), *splits])
     tested = parts[parts["part"] == "test"].drop_duplicates("chip").set_index("chip")["unit"]
     chips = gather_tables(runs, "chips.csv").reindex(columns=["modality", "chip", *PIXELS])

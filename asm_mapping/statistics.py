@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PIXELS', 'pooled_f1', 'count_units', 'Interval', 'no_interval', 'totals_of', 'scored_draws', 'drawn_interval',
-           'made_up_units', 'swapped_p', 'units_needed', 'compare_pairs', 'arm_intervals', 'pair_sentence']
+           'swapped_p', 'units_needed', 'compare_pairs', 'arm_intervals', 'signed', 'pair_sentence']
 
 # %% ../nbs/32_statistics.ipynb #36af971e
 from collections.abc import Sequence
@@ -100,9 +100,8 @@ def drawn_interval(
     weights: Sequence[float],  # of the arms' F1 in the estimate: (1,), or (1, -1)
     *,
     draws: int = 4000,
-    level: float = 0.95,
     seed: int = 0,
-) -> Interval:
+) -> Interval:  # of 95 %
     "Draw units again, for a weighted sum of F1."
     counts = [np.asarray(one, float) for one in counts]
     totals, units = totals_of(counts), len(counts[0])
@@ -121,28 +120,8 @@ def drawn_interval(
     if error < 1e-9 or len(away) < 0.95 * draws:
         why = "all units score alike" if error < 1e-9 else "too few units with a positive pixel"
         return Interval(estimate, np.nan, np.nan, np.nan, why)
-    low, high = np.quantile(away, (0.5 + level / 2, 0.5 - level / 2))
+    low, high = np.quantile(away, (0.975, 0.025))
     return Interval(estimate, estimate - low * error, estimate - high * error, error)
-
-# %% ../nbs/32_statistics.ipynb #d7d3a0ae
-def made_up_units(
-    random: np.random.Generator,
-    units: int,
-    *,
-    spread: float = 0.8,  # of a unit's hardness, on the scale of logits
-    uneven: float = 0.55,  # standard deviation of the logarithm of a unit's size
-    gain: float = 0.0,  # of the second arm over the first, likewise
-) -> tuple[NDArray, NDArray]:  # counts (unit, 3) of two arms
-    "Make units whose pixels share size and hardness, seen by two arms."
-    size = random.lognormal(6, uneven, units)
-    hard = random.normal(0, spread, units)
-    made = []
-    for extra in (0.0, gain):
-        own = hard + random.normal(0, spread / 2, units)
-        recall = 1 / (1 + np.exp(-0.8 - extra + own))
-        false = size * np.exp(-1 - extra / 2 + own / 2)
-        made.append(np.stack([size * recall, false, size * (1 - recall)], -1).round())
-    return made[0], made[1]
 
 # %% ../nbs/32_statistics.ipynb #b0c9049e
 def swapped_p(
@@ -210,21 +189,24 @@ def arm_intervals(
     return pd.DataFrame(rows)
 
 # %% ../nbs/32_statistics.ipynb #0030e565
+def signed(value: float) -> str:
+    "Write a difference with its sign and a true minus."
+    return "0.000" if round(value, 3) == 0 else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
 def pair_sentence(
     row: pd.Series,  # of `compare_pairs`
     names: dict[str, str] | None = None,  # of arms for readers
-    level: float = 0.05,
 ) -> str:
     "Say what a pair of arms showed."
     called = {arm: (names or {}).get(arm, arm) for arm in (row["first"], row["second"])}
     first, second = called.values()
-    told = f"{second} minus {first}, F1 over {row['units']} units: {row['difference']:+.3f}"
-    told = told.replace("-", "\N{MINUS SIGN}")
+    told = f"{second} minus {first}, F1 over {row['units']} units: {signed(row['difference'])}"
     if row["why"]:
         return f"{told}; no interval ({row['why']}): nothing is shown."
-    ends = f"{row['low']:+.3f} to {row['high']:+.3f}".replace("-", "\N{MINUS SIGN}")
+    ends = f"{signed(row['low'])} to {signed(row['high'])}"
     told += f" (95 % {ends}; p = {row['p_holm']:.3f} after Holm's correction)"
-    if row["p_holm"] <= level and row["low"] * row["high"] > 0:
+    if row["p_holm"] <= 0.05 and row["low"] * row["high"] > 0:
         more, less = (second, first) if row["difference"] > 0 else (first, second)
         return f"{told}: {more} finds more of what is there than {less}, on ground like this."
     needed = row["units_needed"]
