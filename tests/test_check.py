@@ -147,13 +147,15 @@ def test_the_pairs_of_the_results_are_of_their_table():
     assert shown == 7  # of ten; the page leaves out three that nobody asks after
 
 
-def test_the_manifests_of_the_readme_are_right(tmp_path: Path):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    whole, other_sensor = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+def test_the_manifests_of_the_pages_are_right(tmp_path: Path):
+    pages = [
+        (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "nbs/manifest.md")
+    ]
+    short, whole, other_sensor = re.findall(r"```toml\n(.*?)```", "".join(pages), re.DOTALL)
     swapped = re.sub(
         r"\[optical\].*?(?=\[sar\])", lambda _: other_sensor, whole, flags=re.DOTALL
     )
-    for number, manifest in enumerate((whole, swapped)):
+    for number, manifest in enumerate((short, whole, swapped)):
         path = tmp_path / f"{number}.toml"
         path.write_text(manifest)
         assert read_manifest(path, root=tmp_path).roles == ("optical", "sar")

@@ -1,4 +1,4 @@
-"""The job scripts that the README shows are whole shell scripts."""
+"""The job scripts that the page on machines shows are whole shell scripts."""
 
 import re
 import shutil
@@ -7,7 +7,8 @@ import subprocess
 import pytest
 from helpers import ROOT
 
-SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "README.md").read_text(), re.S)
+PAGE = ROOT / "nbs/machines.md"
+SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
