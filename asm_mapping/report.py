@@ -50,7 +50,7 @@ from asm_mapping.config import (
 )
 from .plots import safe_text
 from .processes import run_program, told_late
-from .run import is_finished, is_partial, read_kept
+from .run import RunFile, is_finished, is_partial, read_kept
 from .unet import MODALITIES
 
 # %% ../nbs/52_report.ipynb #b434f8f9
@@ -76,7 +76,8 @@ def notebook_paths(
     folder: Path,  # runs/NAME
 ) -> list[Path]:  # comparison, runs, the others
     "List the notebooks of a comparison in the order of the report."
-    runs = [path for path in folder.glob("*/*/run.ipynb") if not is_partial(path.parent)]
+    books = folder.glob(f"*/*/{RunFile.NOTEBOOK}")
+    runs = [path for path in books if not is_partial(path.parent)]
     order = {modality: place for place, modality in enumerate(MODALITIES)}
     runs.sort(key=lambda path: (order.get(path.parts[-3], 9), path.parts[-3:]))
     others = sorted(
@@ -110,7 +111,7 @@ def page_title(
     group: str,  # name of the comparison
 ) -> str:  # safe for Markdown
     "Name a page."
-    if path.name == "run.ipynb" and is_finished(path.parent):
+    if path.name == RunFile.NOTEBOOK and is_finished(path.parent):
         kept = read_kept(path.parent, "metrics")
         data, fold = kept["dataset"], path.parent.name.replace("-", " ")
         told = f"{data['name']}{' (synthetic)' if data['synthetic'] else ''}: {data['target']}"

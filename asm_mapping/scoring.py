@@ -33,6 +33,7 @@ from .processes import run_program
 from asm_mapping.run import (
     RECORDED,
     Run,
+    RunFile,
     check_fold,
     complete_seeds,
     finished_folds,
@@ -41,7 +42,7 @@ from asm_mapping.run import (
     stream_folders,
 )
 from .store import Store
-from .training import Fitted, architecture_of, channels_last
+from .training import Fitted, channels_last, run_architecture
 from .unet import count_parameters
 
 # %% ../nbs/27_scoring.ipynb #09fd695b
@@ -180,7 +181,7 @@ class Scored:
 def score_run(run: Run, fitted: Fitted) -> Scored:
     "Choose the threshold, on validation or all folds, then score the test part, once."
     started = time.perf_counter()
-    folder = run.folder / "predictions"
+    folder = run.folder / RunFile.PREDICTIONS
     folder.mkdir(exist_ok=True)
     place = {"accelerator": run.settings.accelerator}
 
@@ -212,7 +213,7 @@ def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
             read_kept(f, "metrics")["cost"]["minutes"] * 60
             for f in stream_folders(settings).values()
         )
-    shape, landscape = architecture_of(run), test and test.landscape
+    shape, landscape = run_architecture(run), test and test.landscape
     return {
         "dataset": {
             "name": manifest.name,
@@ -254,7 +255,7 @@ def card_of(run: Run, fitted: Fitted, metrics: dict) -> Card:
         scores = {"validation": metrics["validation"], "cross_validated": cross_validated(run)}
     return Card(
         modality=run.settings.modality,
-        architecture=asdict(architecture_of(run)),
+        architecture=asdict(run_architecture(run)),
         roles=roles,
         ratio=run.store.ratio,
         reference_pixel_m=run.manifest.role(run.manifest.reference).sensor.pixel_m,
@@ -337,17 +338,18 @@ def commit() -> str | None:
 def finish_run(run: Run, fitted: Fitted, scored: Scored) -> dict:  # the metrics
     "Write model, metrics, curve, chips and provenance; drop the checkpoints."
     metrics = metrics_of(run, fitted, scored)
-    shutil.rmtree(run.folder / "model", ignore_errors=True)  # of a run that was killed here
-    save_artefact(run.folder / "model", fitted.network, card_of(run, fitted, metrics))
-    scored.shown.counts.curve().to_csv(run.folder / "curve.csv", index=False)
-    scored.shown.chips.drop(columns="offset").to_csv(run.folder / "chips.csv", index=False)
+    folder = run.folder
+    shutil.rmtree(folder / RunFile.MODEL, ignore_errors=True)  # of a run that was killed here
+    save_artefact(folder / RunFile.MODEL, fitted.network, card_of(run, fitted, metrics))
+    scored.shown.counts.curve().to_csv(folder / RunFile.CURVE, index=False)
+    scored.shown.chips.drop(columns="offset").to_csv(folder / RunFile.CHIPS, index=False)
     seen = run.parts["part"].isin(["train", "validation"]).to_numpy()
-    run.store.chips[seen].to_parquet(run.folder / "seen_chips.parquet")
+    run.store.chips[seen].to_parquet(folder / RunFile.SEEN)
     write_json(
-        run.folder / "provenance.json",
+        folder / RunFile.PROVENANCE,
         {
             "data": run.store.key,
-            "pretrained": read_json(run.folder / "provenance.json")["pretrained"],
+            "pretrained": read_json(folder / RunFile.PROVENANCE)["pretrained"],
             "settings": sha256_of(run.settings.model_dump()),
             "weights": weights_hash(fitted.network),
             "commit": commit(),
@@ -359,8 +361,8 @@ def finish_run(run: Run, fitted: Fitted, scored: Scored) -> dict:  # the metrics
             "checksums": CHECKSUMS,
         },
     )
-    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
-    (run.folder / "progress.json").unlink(missing_ok=True)
-    write_json(run.folder / "metrics.json", metrics)  # a folder with it is finished
-    write_checksums(run.folder, RECORDED)
+    shutil.rmtree(folder / RunFile.CHECKPOINTS, ignore_errors=True)
+    (folder / RunFile.PROGRESS).unlink(missing_ok=True)
+    write_json(folder / RunFile.METRICS, metrics)  # a folder with it is finished
+    write_checksums(folder, RECORDED)
     return metrics
