@@ -407,12 +407,8 @@ def plan_runs(
 def in_own_process(settings: RunSettings, seeds: int, crew: Crew) -> Path:
     "Run one settings file in a process of its own; its error comes back as a sentence."
     text = json.dumps({"settings": settings.model_dump(), "seeds": seeds})
-    command = [
-        sys.executable,
-        "-c",
-        "from asm_mapping.runs import run_from_argument; run_from_argument()",
-        text,
-    ]
+    code = "from asm_mapping.runs import run_from_argument; run_from_argument()"
+    command = [sys.executable, "-c", code, text]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     one = crew.start(command, ending=signal.SIGTERM, cwd=project_root(), **quiet)
     said = one.communicate()[1]
