@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SCORES', 'COUNTS', 'KINDS', 'COSTS', 'OWN', 'MAY_DIFFER', 'FUSED', 'NAMES', 'TABLES', 'read_run', 'gather_runs',
            'parse_arms', 'finished', 'unmatched', 'summarise', 'fusion_gains', 'modality_name', 'fusion_sentence',
-           'size_sentences', 'empty_sentences', 'comparison_sentences', 'spread', 'score_table', 'fold_table',
+           'size_sentences', 'empty_sentences', 'comparison_sentences', 'with_spread', 'score_table', 'fold_table',
            'difference_table', 'gather_tables', 'count_arms', 'pair_table', 'pick_chips', 'single_run',
-           'chip_predictions', 'write_tables', 'tables_folder', 'check_tables', 'stand_in_runs', 'unit_counts',
+           'chip_predictions', 'comparison_tables', 'write_tables', 'tables_folder', 'check_tables', 'stand_in_runs',
            'gain_table']
 
 # %% ../nbs/34_compare.ipynb #27141290
@@ -27,7 +27,6 @@ from asm_mapping.config import (
     sha256_of,
     sha256_of_file,
 )
-from .metrics import ScoreCounts
 from .outputs import own_file, own_files, own_tables
 from asm_mapping.run import (
     RunFile,
@@ -45,9 +44,9 @@ from asm_mapping.statistics import (
     arm_intervals,
     compare_pairs,
     count_units,
+    pooled_f1,
     signed,
 )
-from .store import Store
 from .training import fit
 from .unet import CONTROLS, MODALITIES
 
@@ -139,7 +138,7 @@ def unmatched(
     "Name the folds whose arms differ in split, settings or scored pixels."
     told = []
     for fold, group in finished(runs[runs["contest"]]).groupby("fold"):
-        seen = {"split": {}, "settings": {}, "scored pixels": {}}
+        seen: dict[str, dict] = {"split": {}, "settings": {}, "scored pixels": {}}
         for row in group.itertuples():
             kept = read_kept(row.path, "settings")
             matched = {key: value for key, value in kept.items() if key not in MAY_DIFFER}
@@ -168,8 +167,7 @@ def summarise(
         for key in SCORES:
             row[f"{key}_mean"] = folds[prefix + key].mean()
             row[f"{key}_sd"] = folds[prefix + key].std(ddof=1)
-        tp, fp, fn = done[[f"{prefix}tp", f"{prefix}fp", f"{prefix}fn"]].sum()
-        row["f1_pooled"] = 2 * tp / (2 * tp + fp + fn) if tp + fn else np.nan
+        row["f1_pooled"] = float(pooled_f1(done[[prefix + key for key in PIXELS]].sum()))
         rows.append(row | done[list(COSTS)].mean().to_dict())
     return pd.DataFrame(rows)
 
@@ -289,7 +287,7 @@ def comparison_sentences(
     return told + size_sentences(means) + empty_sentences(runs)
 
 # %% ../nbs/34_compare.ipynb #85170c7c
-def spread(mean: float, deviation: float) -> str:
+def with_spread(mean: float, deviation: float) -> str:
     "Write a mean with its spread; an undefined one as a dash."
     if not np.isfinite(mean):
         return "\N{EN DASH}"
@@ -308,8 +306,9 @@ def score_table(
     ):
         shown = {label: modality_name(row["modality"]) + ("" if row["contest"] else " †")}
         for head, key in zip(heads, SCORES, strict=True):
-            shown[head] = spread(row[f"{key}_mean"], row[f"{key}_sd"])
-        shown |= {"Pooled F1": spread(row["f1_pooled"], np.nan), "Folds": str(row["folds"])}
+            shown[head] = with_spread(row[f"{key}_mean"], row[f"{key}_sd"])
+        shown["Pooled F1"] = with_spread(row["f1_pooled"], np.nan)
+        shown["Folds"] = str(row["folds"])
         units = ("Parameters (M)", 1e6), ("FLOP/pixel (k)", 1e3), ("Chips/s", 1), ("Minutes", 1)
         for (head, unit), key in zip(units, COSTS, strict=True):
             shown[head] = f"{row[key] / unit:.1f}" if np.isfinite(row[key]) else "\N{EN DASH}"
@@ -322,7 +321,7 @@ def fold_table(
     label: str,  # heads the first column
 ) -> pd.DataFrame:  # strings; one column a fold
     "Lay out each fold's F1, or the state of a run that has none."
-    shown = runs["f1"].map(lambda value: spread(value, np.nan))
+    shown = runs["f1"].map(lambda value: with_spread(value, np.nan))
     shown = shown.where(runs["state"] == "finished", runs["state"])
     table = runs.assign(shown=shown, head="Fold " + runs["fold"].astype(str))
     table["modality"] = table["modality"].map(modality_name) + np.where(
@@ -462,21 +461,31 @@ TABLES = (  # of a comparison
 )  # fmt: skip
 
 
+def comparison_tables(
+    runs: pd.DataFrame,  # from `gather_runs`
+) -> dict[str, pd.DataFrame]:  # name of the file, without its ending: table
+    "Compute the tables of a comparison, once for its page and its files."
+    arms = count_arms(runs)
+    return {
+        "scores": pd.concat([summarise(runs, "test"), summarise(runs, "any")]),
+        "folds": runs.drop(columns=["path", "why"]),
+        "curves": gather_tables(runs, RunFile.CURVE).drop(columns="contest").round(4),
+        "pairs": compare_pairs(arms),
+        "intervals": arm_intervals(arms),
+    }
+
+
 def write_tables(
     folder: Path,  # reports/NAME
-    runs: pd.DataFrame,  # from `gather_runs`
+    tables: dict[str, pd.DataFrame],  # from `comparison_tables`
     title: str,  # the dataset and its target
     picture: Figure | None = None,  # of chips
 ) -> list[Path]:  # of TABLES; chips.png only if there is a picture
     "Write the comparison's tables, each whole or not at all."
-    scores = pd.concat([summarise(runs, "test"), summarise(runs, "any")])
-    curves = gather_tables(runs, RunFile.CURVE).drop(columns="contest").round(4)
-    tables = {"scores": scores, "folds": runs.drop(columns=["path", "why"]), "curves": curves}
-    arms = count_arms(runs)
-    tables |= {"pairs": compare_pairs(arms), "intervals": arm_intervals(arms)}
-    for name, table in tables.items():
+    labelled = {name: table.copy() for name, table in tables.items()}
+    for name, table in labelled.items():
         table.insert(0, "dataset", title if name != "curves" else title.partition(":")[0])
-    paths = own_tables(folder, tables, index=False, float_format="%.6g")
+    paths = own_tables(folder, labelled, index=False, float_format="%.6g")
     if picture is not None:
         paths.append(Path(folder) / TABLES[-1])
         with own_file(paths[-1]) as new:
@@ -522,52 +531,17 @@ def stand_in_runs(
             finish_run(run, fitted, score_run(run, fitted))
     return folder
 
-# %% ../nbs/34_compare.ipynb #10a98427
-def unit_counts(
-    run: Path,  # a finished run
-    store: Store,  # of its dataset
-) -> dict[str, ScoreCounts]:  # unit: its test pixels by class and logit
-    "Count a run's kept test predictions, unit by unit."
-    splits = read_parts(run)
-    unit = dict(zip(splits["chip"], splits["unit"], strict=True))
-    number = {chip: place for place, chip in enumerate(store.chips["chip"])}
-    found: dict[str, ScoreCounts] = {}
-    for chip, logits in read_predictions(run, "test", logits=True).items():
-        counts = found.setdefault(unit[chip], ScoreCounts())
-        counts.add(logits, store.mask(number[chip]), store.scored(number[chip]))
-    return found
-
 # %% ../nbs/34_compare.ipynb #d77de99d
 def gain_table(
     before: Path,  # a finished run
     after: Path,  # another one with the same test part
-    store: Store,
-    draws: int = 1000,  # of the units, with replacement
 ) -> pd.DataFrame:  # score, before, after, gain, low, high (95 %), units
-    "Subtract two runs' test scores, with the interval that drawing the units again gives."
-    folders, random = (Path(before), Path(after)), np.random.default_rng(0)
-    metrics = [read_kept(folder, "metrics")["test"] for folder in folders]
-    counts = [unit_counts(folder, store) for folder in folders]
-    if counts[0].keys() != counts[1].keys():
-        raise UserError(f"{before} and {after} have other test chips: they cannot be compared")
-    units = sorted(counts[0])
-    stacked = [
-        [
-            np.stack([getattr(c[unit], half) for unit in units])
-            for half in ("positive", "negative")
-        ]
-        for c in counts
-    ]
-    gains = []
-    for _ in range(draws if len(units) > 1 else 0):
-        times = np.bincount(random.integers(len(units), size=len(units)), minlength=len(units))
-        drawn = [ScoreCounts(times @ p, times @ n) for p, n in stacked]
-        scores = [d.scores(m["threshold"]) for d, m in zip(drawn, metrics, strict=True)]
-        gains.append([scores[1][key] - scores[0][key] for key in ("average_precision", "f1")])
-    ends = np.nanpercentile(np.array(gains or [[np.nan] * 2], float), (2.5, 97.5), axis=0)
-    table = pd.DataFrame({"score": ["average_precision", "f1"]})
-    for name, kept in zip(("before", "after"), metrics, strict=True):
-        table[name] = [kept[key] for key in table["score"]]
-        table[name] = table[name].astype(float)  # NaN without a mine
-    gain = table["after"] - table["before"]
-    return table.assign(gain=gain, low=ends[0], high=ends[1], units=len(units))
+    "Subtract two runs' test scores, with the interval of the difference of F1."
+    sides = {"before": before, "after": after}
+    runs = pd.concat([single_run(path).assign(modality=side) for side, path in sides.items()])
+    pair = compare_pairs(count_arms(runs)).iloc[0]
+    scores = runs.set_index("modality")[["average_precision", "f1"]].astype(float)
+    table = scores.T.rename_axis(index="score", columns=None).reset_index()
+    table["gain"] = table["after"] - table["before"]
+    ends = {name: [np.nan, pair[name]] for name in ("low", "high")}
+    return table.assign(**ends, units=pair["units"])

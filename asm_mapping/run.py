@@ -307,7 +307,7 @@ def open_run(
     begin_on(folder, store, settings)
     splits = comparison_splits(store, runs_root() / name, settings.folds)
     parts = splits[["chip", "unit", settings.fold]].rename(columns={settings.fold: "part"})
-    alike = store_duplicates(store)
+    alike = [(chip, other) for chip, other, _ in store_duplicates(store)]
     warnings = check_leaks(store.chips, parts["part"], manifest.splits, alike)
     write_splits(folder / RunFile.SPLITS, parts)
     write_json(folder / RunFile.SETTINGS, settings.model_dump())

@@ -647,7 +647,7 @@ def outer_gains(
         except UserError:  # finished with other settings: no gain of these
             done = False
         if done:
-            table = gain_table(run_folder(pair[0]), run_folder(pair[-1]), store)
+            table = gain_table(run_folder(pair[0]), run_folder(pair[-1]))
             table.insert(0, "fold", fold)
             table.insert(1, "seen", fold != settings.fold)
             tables.append(table)

@@ -117,26 +117,30 @@ def score_chips(
     landscape = ScoreCounts() if (weights[numbers] != 1).any() else None
     seconds, offset = 0.0, 0
     pixels = sum(int(np.prod(store.size(number))) for number in numbers)
-    kept = keep and np.lib.format.open_memmap(keep, "w+", np.float16, (pixels,))
-    started, ways = time.perf_counter(), {"batch_size": batch_size, "accelerator": accelerator}
-    for number, logits in predict_chips(network, store, numbers, statistics, **ways):
+    kept = np.lib.format.open_memmap(keep, "w+", np.float16, (pixels,)) if keep else None
+    started = time.perf_counter()
+    predicted = predict_chips(
+        network, store, numbers, statistics, batch_size=batch_size, accelerator=accelerator
+    )
+    for number, logits in predicted:
         seconds += time.perf_counter() - started
         mask, scored = store.mask(number), store.scored(number)
         counts.add(logits, mask, scored)
         if landscape:
             landscape.add(logits, mask, scored, weights[number])
         any_sensor.add(logits, mask, (mask != 255) & any_valid(store, number, store.roles))
+        height, width = logits.shape
         row = {"chip": store.chips["chip"].iloc[number], "offset": offset}
-        row |= dict(zip(("height", "width"), logits.shape, strict=True))
+        row |= {"height": height, "width": width}
         if threshold is not None:
             row |= chip_scores(logits, mask, scored, threshold)
-        if keep:
+        if kept is not None:
             kept[offset : offset + logits.size] = logits.ravel()
         offset += logits.size
         rows.append(row)
         started = time.perf_counter()
     table = pd.DataFrame(rows)
-    if keep:
+    if keep and kept is not None:
         kept.flush()
         table[["chip", "offset", "height", "width"]].to_csv(
             keep.with_suffix(".csv"), index=False
@@ -183,12 +187,13 @@ def score_run(run: Run, fitted: Fitted) -> Scored:
     started = time.perf_counter()
     folder = run.folder / RunFile.PREDICTIONS
     folder.mkdir(exist_ok=True)
-    place = {"accelerator": run.settings.accelerator}
 
     def score(part: str, threshold: float | None = None) -> PartScores:
-        keep, numbers = folder / f"{part}.npy", run.numbers(part)
-        chips = (run.store, numbers, fitted.statistics)
-        return score_chips(fitted.network, *chips, **place, threshold=threshold, keep=keep)
+        return score_chips(
+            fitted.network, run.store, run.numbers(part), fitted.statistics,
+            accelerator=run.settings.accelerator, threshold=threshold,
+            keep=folder / f"{part}.npy",
+        )  # fmt: skip
 
     validation = score("validation")
     chosen_on = out_of_fold(run) if run.settings.fold == "final" else None
