@@ -355,7 +355,7 @@ def difference_table(
 # %% ../nbs/34_compare.ipynb #6a74dc6e
 def gather_tables(
     runs: pd.DataFrame,  # from `gather_runs` or `single_run`
-    file: RunFile,  # a CSV that runs write: CURVE, HISTORY, CHIPS
+    file: str,  # a CSV that runs write: CURVE, HISTORY, CHIPS
 ) -> pd.DataFrame:  # all of them below each other, with modality, contest, fold and seed
     "Stack one CSV file of every finished run that has it."
     tables = [pd.DataFrame(columns=["modality", "contest", "fold", "seed"])]

@@ -19,7 +19,6 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,8 @@ from .store import Store, prepare, store_duplicates
 from .unet import DEPTH, MODALITIES, roles_of
 
 # %% ../nbs/25_run.ipynb #c4dd2d35
-class RunFile(StrEnum):
-    "What stands in a run's folder."
+class RunFile:
+    "The names of what stands in a run's folder."
 
     SETTINGS = "settings.json"
     SPLITS = "splits.csv"  # beside the runs of a comparison too
@@ -150,7 +149,7 @@ def read_kept(
     name: str,  # metrics, settings or provenance
 ) -> dict:
     "Read what a finished run says of itself; a file that was changed is a UserError."
-    return read_json(intact(folder, RunFile[name.upper()]))
+    return read_json(intact(folder, getattr(RunFile, name.upper())))
 
 
 def read_parts(folder: Path) -> pd.DataFrame:  # chip, unit, part
@@ -198,8 +197,8 @@ def reuse(folder: Path, settings: RunSettings, data: str) -> bool:
 
 # %% ../nbs/25_run.ipynb #3ac627a1
 RUN_FILES = re.compile(  # all that a run, its ranks and what it is written with leave there
-    "|".join(re.escape(name) for name in (*RunFile, CHECKSUMS))
-    + r"|rank-\d+\.log|\.writer|\.asm-.*|tensorboard"
+    "|".join(re.escape(vars(RunFile)[key]) for key in vars(RunFile) if key.isupper())
+    + rf"|{CHECKSUMS}|rank-\d+\.log|\.writer|\.asm-.*|tensorboard"
 )
 
 
