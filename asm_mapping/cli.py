@@ -161,13 +161,13 @@ def join_pairs(words: list[str]) -> list[str]:
 
 def parse_pairs(pairs: list[str] | None) -> dict[str, str]:
     "Split `name=value` words; a word without a value is a UserError."
-    found = {}
+    values = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"-p {pair}: give a name and a value, as -p steps 200")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 # %% ../nbs/53_cli.ipynb #60df9504
 @told
@@ -636,12 +636,12 @@ def polygons(
     "Turn a map into mine sites with area, probability and place."
     from asm_mapping.polygons import map_to_sites
 
-    found = map_to_sites(
+    sites = map_to_sites(
         map_path, out, threshold=threshold, min_area_ha=min_area_ha,
         fill_holes_ha=fill_holes_ha, simplify_m=simplify_m, overwrite=overwrite,
     )  # fmt: skip
-    done = "already there, of the same map and options: " if found.before else "wrote "
-    say(f"{done}{found.text()}")
+    done = "already there, of the same map and options: " if sites.before else "wrote "
+    say(f"{done}{sites.text()}")
 
 # %% ../nbs/53_cli.ipynb #d907326f
 @told
@@ -688,28 +688,28 @@ def chips(
     "Cut chips with masks out of scenes: mines, random background, hard negatives."
     from asm_mapping.labels import make_chips
 
-    said: dict[str, Any] = {"target": target, "licence": licence, "source": source}
-    found = make_chips(
+    described: dict[str, Any] = {"target": target, "licence": licence, "source": source}
+    dataset = make_chips(
         optical=optical or (), sar=sar or (), optical_sensor=optical_sensor,
         sar_sensor=sar_sensor, optical_nodata=optical_nodata, sar_nodata=sar_nodata,
         optical_bands=words(optical_bands),
         sar_bands=words(sar_bands), labels=labels, out=out, chip_px=chip_px,
         background_share=background_share, ignore_m=ignore_m, all_touched=all_touched,
         hard_negatives=hard_negatives, area=area,
-        seed=seed, name=name, synthetic=synthetic, **{k: v for k, v in said.items() if v},
+        seed=seed, name=name, synthetic=synthetic, **{k: v for k, v in described.items() if v},
     )  # fmt: skip
-    say(found.text())
+    say(dataset.text())
 
 # %% ../nbs/53_cli.ipynb #b6535c9b
 def parse_values(pairs: dict[str, str]) -> dict[str, Any]:
     "Read values as JSON where they are (numbers, true, false), else as text."
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, text in pairs.items():
         try:
-            found[name] = json.loads(text)
+            values[name] = json.loads(text)
         except (ValueError, RecursionError):
-            found[name] = text
-    return found
+            values[name] = text
+    return values
 
 
 def run_cli() -> None:

@@ -67,8 +67,10 @@ def read_run(
     "Read one run's metrics, or say why there are none."
     path = Path(folder) / modality / run_name(str(fold), seed, seeds)
     state, why = run_state(path)
-    row = {"modality": modality, "contest": modality in MODALITIES, "fold": fold, "seed": seed}
-    row |= {"state": state, "why": why, "path": str(path)}
+    row = {
+        "modality": modality, "contest": modality in MODALITIES, "fold": fold, "seed": seed,
+        "state": state, "why": why, "path": str(path),
+    }  # fmt: skip
     if state != "finished":
         return row
     metrics = read_kept(path, "metrics")
@@ -80,8 +82,8 @@ def read_run(
             row |= {f"landscape_{key}": landscape[key] for key in SCORES + COUNTS}
         return row | {key: cost[key] for key in COSTS}
     except KeyError as error:
-        told = f"{path / RunFile.METRICS} lacks {error}: run this fold again"
-        raise UserError(told) from None
+        lacking = f"{path / RunFile.METRICS} lacks {error}"
+        raise UserError(f"{lacking}: run this fold again") from None
 
 # %% ../nbs/34_compare.ipynb #fd5e366e
 def gather_runs(
@@ -118,8 +120,8 @@ def parse_arms(
     known = (*MODALITIES, *CONTROLS, "late_fusion_streams")
     unknown = [arm for arm in arms if arm not in known]
     if unknown or not arms:
-        told = f"no modality {', '.join(unknown)}" if unknown else "no modality given"
-        raise UserError(f"{told}; there are {', '.join(known)}")
+        fault = f"no modality {', '.join(unknown)}" if unknown else "no modality given"
+        raise UserError(f"{fault}; there are {', '.join(known)}")
     return arms
 
 # %% ../nbs/34_compare.ipynb #14262578
@@ -136,12 +138,12 @@ def unmatched(
     runs: pd.DataFrame,  # from `gather_runs`
 ) -> list[str]:  # a sentence for each fold whose arms differ; empty when the contest is fair
     "Name the folds whose arms differ in split, settings or scored pixels."
-    told = []
+    unfair = []
     for fold, group in finished(runs[runs["contest"]]).groupby("fold"):
         seen: dict[str, dict] = {"split": {}, "settings": {}, "scored pixels": {}}
         for row in group.itertuples():
-            kept = read_kept(row.path, "settings")
-            matched = {key: value for key, value in kept.items() if key not in MAY_DIFFER}
+            settings = read_kept(row.path, "settings")
+            matched = {key: settings[key] for key in settings if key not in MAY_DIFFER}
             split = sha256_of_file(intact(row.path, RunFile.SPLITS))
             values = split, sha256_of(matched), (row.pixels, row.positives)
             for sides, value in zip(seen.values(), values, strict=True):
@@ -149,8 +151,8 @@ def unmatched(
         for what, sides in seen.items():
             if len(sides) > 1:
                 against = " against ".join(", ".join(sorted(side)) for side in sides.values())
-                told.append(f"Fold {fold} is no fair contest: {what} of {against} differ.")
-    return told
+                unfair.append(f"Fold {fold} is no fair contest: {what} of {against} differ.")
+    return unfair
 
 # %% ../nbs/34_compare.ipynb #4b6fec98
 def summarise(
@@ -183,20 +185,14 @@ def fusion_gains(
     means = finished(runs).groupby(["fold", "modality"])[score].mean().unstack()
     singles = means.reindex(columns=["sar", "optical"]).dropna()
     best, which = singles.max(axis=1), singles.idxmax(axis=1)
-    made = [
-        pd.DataFrame(
-            {
-                "modality": modality, "fold": best.index, score: means[modality][best.index],
-                "best_single": best, "single": which,
-            }
-        )
-        for modality in FUSED
-        if modality in means
-    ]  # fmt: skip
-    columns = ["modality", "fold", score, "best_single", "single"]
-    found = pd.concat(made).dropna() if made else pd.DataFrame(columns=columns)
-    found["difference"] = found[score] - found["best_single"]
-    return found.reset_index(drop=True)
+    gains = [pd.DataFrame(columns=["modality", "fold", score, "best_single", "single"])]
+    for modality in [modality for modality in FUSED if modality in means]:
+        gains.append(pd.DataFrame({
+            "modality": modality, "fold": best.index, score: means[modality][best.index],
+            "best_single": best, "single": which,
+        }))  # fmt: skip
+    table = pd.concat(gains[1:] or gains).dropna().reset_index(drop=True)
+    return table.assign(difference=table[score] - table["best_single"])
 
 # %% ../nbs/34_compare.ipynb #7e907786
 NAMES = {
@@ -240,17 +236,17 @@ def size_sentences(
 ) -> list[str]:
     "Say how much larger than the largest single-sensor network a fused one is."
     single = means[~means["modality"].isin(FUSED)]
-    told = []
+    larger = []
     for row in means[means["modality"].isin(FUSED)].itertuples():
         size = row.parameters / single["parameters"].max()
         work = row.flop_per_pixel / single["flop_per_pixel"].max()
         if max(size, work) > 1.2:
-            told.append(
+            larger.append(
                 f"{modality_name(row.modality)} has {size:.1f} times the parameters and "
                 f"{work:.1f} times the FLOP of a single sensor's network: part of any gain "
                 "may be size."
             )
-    return told
+    return larger
 
 
 def empty_sentences(runs: pd.DataFrame) -> list[str]:
@@ -266,25 +262,27 @@ def comparison_sentences(
     runs: pd.DataFrame,  # from `gather_runs`
 ) -> list[str]:  # sentences, the gravest first
     "Say what the comparison shows, and what it does not."
-    told = unmatched(runs)
+    sentences = unmatched(runs)
     for row in runs[runs["state"] != "finished"].itertuples():
-        told.append(f"{modality_name(row.modality)}, fold {row.fold}, {row.why}.")
+        sentences.append(f"{modality_name(row.modality)}, fold {row.fold}, {row.why}.")
     means = summarise(runs[runs["contest"]]).dropna(subset="f1_mean")
     means = means.sort_values("f1_mean", ascending=False)
     if means["folds"].nunique() > 1:
-        told.append("The means are over different folds: rank the arms by fold, not by mean.")
+        sentences.append(
+            "The means are over different folds: rank the arms by fold, not by mean."
+        )
     if len(means) > 1:
         first, second = means.iloc[0], means.iloc[1]
-        told.append(
+        sentences.append(
             f"{modality_name(first['modality'])} has the highest mean F1, "
             f"{first['f1_mean']:.3f}; {modality_name(second['modality'])} follows with "
             f"{second['f1_mean']:.3f}."
         )
     else:
-        told.append("One arm alone: its scores stand beside nothing.")
+        sentences.append("One arm alone: its scores stand beside nothing.")
     gains = fusion_gains(runs).groupby("modality", sort=False)
-    told += [fusion_sentence(rows) for _, rows in gains]
-    return told + size_sentences(means) + empty_sentences(runs)
+    sentences += [fusion_sentence(rows) for _, rows in gains]
+    return sentences + size_sentences(means) + empty_sentences(runs)
 
 # %% ../nbs/34_compare.ipynb #85170c7c
 def with_spread(mean: float, deviation: float) -> str:
@@ -382,9 +380,10 @@ def count_arms(
     runs = runs[runs["modality"].isin(whole)]
     splits = [read_parts(path) for path in runs.drop_duplicates("fold")["path"]]
     parts = pd.concat([pd.DataFrame(columns=["chip", "unit", "part"]), *splits])
-    tested = parts[parts["part"] == "test"].drop_duplicates("chip").set_index("chip")["unit"]
+    tested = parts[parts["part"] == "test"].drop_duplicates("chip")
+    unit_of = tested.set_index("chip")["unit"]
     chips = gather_tables(runs, RunFile.CHIPS).reindex(columns=["modality", "chip", *PIXELS])
-    return count_units(chips.assign(unit=chips["chip"].map(tested)))
+    return count_units(chips.assign(unit=chips["chip"].map(unit_of)))
 
 
 def pair_table(
@@ -437,9 +436,12 @@ def single_run(
 ) -> pd.DataFrame:  # one row, as `gather_runs` gives it
     "Make the runs table of one run."
     metrics = read_kept(folder, "metrics")
-    row = {key: metrics[key] for key in ("modality", "fold", "seed")}
-    row |= {"contest": True, "state": "finished", "why": "", "path": str(folder)}
-    return pd.DataFrame([row | (metrics["test"] or metrics["validation"])])
+    row = {
+        "modality": metrics["modality"], "fold": metrics["fold"], "seed": metrics["seed"],
+        "contest": True, "state": "finished", "why": "", "path": str(folder),
+        **(metrics["test"] or metrics["validation"]),
+    }  # fmt: skip
+    return pd.DataFrame([row])
 
 # %% ../nbs/34_compare.ipynb #4cd3202f
 def chip_predictions(
@@ -448,12 +450,12 @@ def chip_predictions(
 ) -> dict[str, dict[str, np.ndarray]]:  # arm: chip: probability (row, column)
     "Read every arm's probabilities for the picked chips."
     done = finished(runs)[finished(runs)["seed"] == finished(runs)["seed"].min()]
-    found: dict[str, dict[str, np.ndarray]] = {arm: {} for arm in done["modality"].unique()}
+    arms: dict[str, dict[str, np.ndarray]] = {arm: {} for arm in done["modality"].unique()}
     for run in done[done["fold"].isin(cases["fold"])].itertuples():
-        chips = cases.loc[cases["fold"] == run.fold, "chip"]
-        kept = read_predictions(Path(run.path), "test")
-        found[run.modality] |= {chip: kept[chip] for chip in chips}
-    return found
+        probabilities = read_predictions(Path(run.path), "test")
+        for chip in cases.loc[cases["fold"] == run.fold, "chip"]:
+            arms[run.modality][chip] = probabilities[chip]
+    return arms
 
 # %% ../nbs/34_compare.ipynb #f20288f1
 TABLES = (  # of a comparison
@@ -517,15 +519,17 @@ def stand_in_runs(
     name = f"_compare-{Path(dataset).stem}-"  # the underscore: no run that counts
     folder = Path(tempfile.mkdtemp(prefix=name, dir=runs_root()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    given = {"dataset": dataset, "root": root, "folds": folds}
-    given |= {"steps": 12, "rounds": 3, "chip_px": 64, "batch_size": 4, "threads": 1}
-    given |= {"encoder": "tu-mobilenetv3_small_050", "decoder_channels": "32,24,16,16,8"}
+    tiny = {
+        "dataset": dataset, "root": root, "folds": folds, "steps": 12, "rounds": 3,
+        "chip_px": 64, "batch_size": 4, "threads": 1, "encoder": "tu-mobilenetv3_small_050",
+        "decoder_channels": "32,24,16,16,8",
+    }  # fmt: skip
     for fold in range(folds):
         for arm in sorted(arms, key=lambda arm: arm not in ("sar", "optical")):
-            settings = make_settings(modality=arm, fold=str(fold), **given)
+            settings = make_settings(modality=arm, fold=str(fold), **tiny)
             settings = settings.model_copy(
                 update={"name": folder.name}
-            )  # one that no person may give
+            )  # no person may give it
             run = open_run(settings, folder / arm / run_name(str(fold)))
             fitted = fit(run)
             finish_run(run, fitted, score_run(run, fitted))

@@ -132,8 +132,8 @@ def run_state(
         return ("damaged", f"is damaged ({changed[0]})") if changed else ("finished", "")
     if not partial.is_dir():
         return "missing", "was not run"
-    if told := failure(partial):
-        return "failed", f"failed ({told}), see {partial / RunFile.NOTEBOOK}"
+    if error := failure(partial):
+        return "failed", f"failed ({error}), see {partial / RunFile.NOTEBOOK}"
     return "stopped", f"stopped before its end, see {partial}"
 
 # %% ../nbs/25_run.ipynb #bda25151
@@ -163,12 +163,12 @@ def changed_settings(
     free: Iterable[str] = SAME_RESULT,  # settings that may differ
 ) -> list[str]:
     "Name each setting in which a finished run differs from the one asked for."
-    kept, default = read_json(folder / RunFile.SETTINGS), RunSettings.model_fields
-    asked = settings.model_dump()
+    theirs, default = read_json(folder / RunFile.SETTINGS), RunSettings.model_fields
+    ours = settings.model_dump()
     return [
-        f"{key} is {kept.get(key)!r} there, {asked[key]!r} here"
-        for key in asked
-        if key not in free and kept.get(key, default[key].default) != asked[key]
+        f"{key} is {theirs.get(key)!r} there, {ours[key]!r} here"
+        for key in ours
+        if key not in free and theirs.get(key, default[key].default) != ours[key]
     ]
 
 
@@ -261,22 +261,22 @@ def comparison_splits(
 ) -> pd.DataFrame:  # chip, unit, fold and one column of parts a fold
     "Read the comparison's splits, or make and write them; a stale file is a UserError."
     rules = store.manifest.splits
-    made = make_splits(store.chips, rules, folds=folds or rules.folds).astype(str)
+    splits = make_splits(store.chips, rules, folds=folds or rules.folds).astype(str)
     path = Path(folder) / RunFile.SPLITS
     if not path.exists():
-        write_splits(path, made)
+        write_splits(path, splits)
     try:
         text = {"dtype": str, "keep_default_na": False, "encoding": encoding_of(path)}
-        kept = pd.read_csv(path, **text).map(composed, na_action="ignore")
+        written = pd.read_csv(path, **text).map(composed, na_action="ignore")
     except (OSError, ValueError):
-        kept = pd.DataFrame()
-    if not kept.equals(made.reset_index(drop=True)):
+        written = pd.DataFrame()
+    if not written.equals(splits.reset_index(drop=True)):
         raise UserError(
             f"{path} was written for other chips or folds than "
             f"{store.manifest.name} has now: choose another --name, "
             f"or delete {folder} to start that comparison afresh"
         )
-    return kept
+    return written
 
 # %% ../nbs/25_run.ipynb #412cb443
 def set_threads(settings: RunSettings) -> None:
@@ -327,9 +327,10 @@ def sole_writer(folder: Path) -> FileLock:  # held until the process ends
 
 def begin_on(folder: Path, store: Store, settings: RunSettings) -> None:
     "Note what a run begins with; checkpoints of other data go, a damaged one is told."
-    roles = {role: store.manifest.role(role) for role in store.roles}
-    kept = {"sensor", "derived"}
-    channels = {role: files.model_dump(include=kept) for role, files in roles.items()}
+    channels = {
+        role: store.manifest.role(role).model_dump(include={"sensor", "derived"})
+        for role in store.roles
+    }
     files = weight_hashes(settings.weights, roles_of(settings.modality))
     now = plain({"data": store.key, "channels": channels, "pretrained": files})
     path = folder / RunFile.PROVENANCE
@@ -351,12 +352,12 @@ def why_spoiled(checkpoint: Path) -> str:  # "" for a whole one
         with zipfile.ZipFile(checkpoint) as archive:
             if broken := archive.testzip():
                 return f"{broken} in it is broken"
-        kept = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
     except pickle.UnpicklingError:
         return "it holds more than numbers and text"
     except (OSError, RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
         return str(error).partition("\n")[0]
-    return "" if isinstance(kept, dict) and "state_dict" in kept else "it holds no weights"
+    return "" if isinstance(state, dict) and "state_dict" in state else "it holds no weights"
 
 # %% ../nbs/25_run.ipynb #35cb5c62
 def check_roles(manifest: Manifest, modality: str) -> None:
@@ -474,11 +475,9 @@ def sibling(run: Run, modality: str) -> Path:
     return folder
 
 # %% ../nbs/25_run.ipynb #29643b01
-ELSEWHERE = names_of("machine") - {"precision"} | {
-    "dataset",
-    "fold",
-    "seed",  # the data are compared by their key
-}  # settings that a final run and the folds of its kind need not share
+ELSEWHERE = (  # settings that a final run and the folds of its kind need not share
+    names_of("machine") - {"precision"} | {"dataset", "fold", "seed"}  # data: by their key
+)
 
 
 def finished_folds(

@@ -7,9 +7,9 @@ __all__ = ['LOADING_SHARE', 'FREED', 'LONGEST_SOCKET', 'STREAMS', 'FROM_RUNS', '
            'template', 'execute', 'kernel_trouble', 'QuietKernelManager', 'watched_kernel', 'open_page', 'execute_page',
            'make_page', 'progress_bar', 'portable', 'settle', 'run_one', 'threshold_source', 'summary', 'plan_runs',
            'in_own_process', 'run_all', 'at_once', 'Comparison', 'plan_comparison', 'compare_arms', 'training_seconds',
-           'arm_cost', 'run_pixels', 'told_time', 'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains',
-           'check_outer', 'list_runs', 'listed_run', 'run_from_argument', 'stand_in_map', 'map_page', 'map_scenes',
-           'explore_dataset', 'run_benchmark']
+           'arm_cost', 'run_pixels', 'told_time', 'plan_costs', 'estimate', 'estimate_tuning', 'plan_outer',
+           'outer_gains', 'check_outer', 'list_runs', 'listed_run', 'run_from_argument', 'stand_in_map', 'map_page',
+           'map_scenes', 'explore_dataset', 'run_benchmark']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -207,10 +207,12 @@ def watched_kernel(
     log: Path,  # where the kernel's own messages go
 ) -> Iterator[Config]:  # how to start the kernel
     "Tell kernels started inside that somebody else shows their progress, with these packages."
-    added = {"PAPERMILL": "1", "PYTHONPATH": str(project_root()), "MPLBACKEND": "agg"}
-    added |= {"MALLOC_MMAP_THRESHOLD_": FREED, "MALLOC_TRIM_THRESHOLD_": FREED}  # glibc's
-    added |= {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-    added |= {"PYTHONSTARTUP": ""}
+    added = {
+        "PAPERMILL": "1", "PYTHONPATH": str(project_root()), "PYTHONSTARTUP": "",
+        "MPLBACKEND": "agg",
+        "MALLOC_MMAP_THRESHOLD_": FREED, "MALLOC_TRIM_THRESHOLD_": FREED,  # glibc's
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }  # fmt: skip
     before = {name: os.environ.get(name) for name in (*added, "IPYTHONDIR")}
     try:
         with tempfile.TemporaryDirectory(prefix="asm-") as own:
@@ -303,12 +305,16 @@ def portable(manifest: Manifest, root: str = "") -> dict[str, str]:  # dataset, 
 
 def settle(settings: RunSettings, manifest: Manifest) -> RunSettings:
     "Fill in what may be spelled in several ways, or left open; refuse an unknown fold."
-    found = {"name": settings.name or manifest.name, "folds": check_fold(settings, manifest)}
-    found["weights"] = whole_paths(settings.weights)
-    if not settings.steps:
-        found["passes"] = settings.passes or PRESETS[settings.preset][0]
-    found["strategy"] = "ddp" if settings.ranks > 1 else settings.strategy
-    return settings.model_copy(update=found | portable(manifest, settings.root))
+    passes = settings.passes or PRESETS[settings.preset][0]
+    settled = {
+        "name": settings.name or manifest.name,
+        "folds": check_fold(settings, manifest),
+        "weights": whole_paths(settings.weights),
+        "passes": settings.passes if settings.steps else passes,
+        "strategy": "ddp" if settings.ranks > 1 else settings.strategy,
+        **portable(manifest, settings.root),
+    }
+    return settings.model_copy(update=settled)
 
 # %% ../nbs/51_runs.ipynb #a120a605
 def run_one(
@@ -355,8 +361,7 @@ def run_one(
 # %% ../nbs/51_runs.ipynb #06e9143a
 def threshold_source(settings: RunSettings, arm: Path, data: str) -> str:
     "Say beforehand what a final run's threshold will be chosen on, and how to get more."
-    found = finished_folds(settings, arm, data)
-    if complete_seeds(found, settings.folds):
+    if complete_seeds(finished_folds(settings, arm, data), settings.folds):
         return "its threshold will be chosen on what all folds predicted on their test chips"
     return (
         "its threshold will be chosen on its validation part alone; finish all folds of these "
@@ -367,18 +372,16 @@ def threshold_source(settings: RunSettings, arm: Path, data: str) -> str:
 def summary(folder: Path) -> str:
     "Tell a finished run's scores in a phrase."
     metrics = read_kept(folder, "metrics")
-    scores, part = (
-        metrics["test"] or metrics["validation"],
-        "test" if metrics["test"] else "validation",
-    )
+    part = "test" if metrics["test"] else "validation"
+    scores = metrics[part]
     f1, ap = (
-        scores[n] if scores[n] is not None else float("nan")
-        for n in ("f1", "average_precision")
+        float("nan") if scores[name] is None else scores[name]
+        for name in ("f1", "average_precision")
     )
-    told = f"{part} F1 {f1:.3f}, AP {ap:.3f}, {metrics['cost']['minutes']:.1f} min"
+    phrase = f"{part} F1 {f1:.3f}, AP {ap:.3f}, {metrics['cost']['minutes']:.1f} min"
     if metrics["fold"] == "final" and (chosen_on := metrics.get("threshold_from")):
-        told += f", threshold {scores['threshold']:.2f} from the {chosen_on}"
-    return told
+        phrase += f", threshold {scores['threshold']:.2f} from the {chosen_on}"
+    return phrase
 
 # %% ../nbs/51_runs.ipynb #92c45a22
 STREAMS = "late_fusion_streams"  # a row of its own, outside the matched contest
@@ -582,20 +585,36 @@ def told_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 # %% ../nbs/51_runs.ipynb #f31fbe3a
-def estimate(planned: list[RunSettings], manifest: Manifest, seeds: int = 1) -> str:
-    "Tell about how long runs take and how much disk they use, as a sentence."
+def plan_costs(
+    planned: list[RunSettings],
+    manifest: Manifest,
+    seeds: int = 1,  # of the comparison
+) -> pd.DataFrame:  # modality, fold, seed, finished, minutes, disk_gb
+    "Estimate what each planned run takes; one network of each arm is built and timed."
     store = prepare(manifest)
     pixels = float((store.chips["height"] * store.chips["width"]).sum())
-    costs = {
-        s.arm: arm_cost(s, manifest, store.ratio) for s in {s.arm: s for s in planned}.values()
-    }
-    left = [s for s in planned if not is_finished(run_folder(s, seeds))]
-    seconds = sum(run_pixels(s, store) * costs[s.arm][0] + 15 for s in left)
-    disk = sum(pixels * 0.5 * 2 + costs[s.arm][1] * 4 for s in left)
-    minutes = told_time(seconds)
-    told = f"{len(left)} run(s): about {minutes} on this machine, {disk / 1e9:.2f} GB of disk"
+    arms = {settings.arm: settings for settings in planned}
+    costs = {arm: arm_cost(one, manifest, store.ratio) for arm, one in arms.items()}
+    rows = []
+    for one in planned:
+        pixel_seconds, parameters = costs[one.arm]
+        rows.append({
+            "modality": one.arm, "fold": one.fold, "seed": one.seed,
+            "finished": is_finished(run_folder(one, seeds)),
+            "minutes": (run_pixels(one, store) * pixel_seconds + 15) / 60,
+            "disk_gb": (pixels * 0.5 * 2 + parameters * 4) / 1e9,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def estimate(planned: list[RunSettings], manifest: Manifest, seeds: int = 1) -> str:
+    "Tell about how long runs take and how much disk they use, as a sentence."
+    costs = plan_costs(planned, manifest, seeds)
+    left = costs[~costs["finished"]]
+    minutes, disk = told_time(left["minutes"].sum() * 60), left["disk_gb"].sum()
+    sentence = f"{len(left)} run(s): about {minutes} on this machine, {disk:.2f} GB of disk"
     finished = len(planned) - len(left)
-    return told + (f"; {finished} finished before" if finished else "")
+    return sentence + (f"; {finished} finished before" if finished else "")
 
 # %% ../nbs/51_runs.ipynb #7767d197
 def estimate_tuning(
@@ -679,8 +698,8 @@ def list_runs(
     "List run folders with their state and scores; a name that has none is a UserError."
     there = [path.name for path in sorted(runs_root().glob("[!_.]*")) if path.is_dir()]
     if name and name not in there:
-        told_names = ", ".join(there) or "none yet"
-        raise UserError(f"no runs called {name} in {runs_root()}; there are {told_names}")
+        known = ", ".join(there) or "none yet"
+        raise UserError(f"no runs called {name} in {runs_root()}; there are {known}")
     rows = []
     for path in sorted(runs_root().glob(f"{name or '[!_]*'}/*/*/{RunFile.SETTINGS}")):
         folder = path.parent
@@ -698,12 +717,15 @@ def listed_run(folder: Path) -> dict[str, Any]:
     if is_partial(folder):
         begun = read_json(folder / RunFile.SETTINGS)
         state = "failed" if failure(folder) else "partial"
-        return {"state": state} | {key: begun.get(key) for key in ("fold", "seed")}
+        return {"state": state, "fold": begun.get("fold"), "seed": begun.get("seed")}
     settings, metrics = (read_kept(folder, name) for name in ("settings", "metrics"))
     scores = metrics.get("test") or metrics.get("validation") or {}
-    row = {"state": "finished"} | {key: settings.get(key) for key in ("fold", "seed")}
-    row |= {key: scores.get(key) for key in ("f1", "average_precision")}
-    return row | {"minutes": metrics.get("cost", {}).get("minutes")}
+    return {
+        "state": "finished",
+        "fold": settings.get("fold"), "seed": settings.get("seed"),
+        "f1": scores.get("f1"), "average_precision": scores.get("average_precision"),
+        "minutes": metrics.get("cost", {}).get("minutes"),
+    }  # fmt: skip
 
 # %% ../nbs/51_runs.ipynb #261137f5
 def run_from_argument() -> None:
@@ -754,8 +776,10 @@ def map_scenes(
     if not page:
         return summary, None
     images = [str(path.resolve()) for path in settings.optical]
-    given = {"map_file": str(Path(summary.map).resolve())}
-    given |= {"optical": images[0] if len(images) == 1 else ""}
+    given = {
+        "map_file": str(Path(summary.map).resolve()),
+        "optical": images[0] if len(images) == 1 else "",
+    }
     with open_page(map_page(Path(summary.map)), wait=600) as own:
         return summary, execute_page(template("62_map"), own, given)
 

@@ -9,6 +9,7 @@ __all__ = ['BACKGROUND', 'PartScores', 'any_valid', 'logits_of', 'predict_chips'
 # %% ../nbs/27_scoring.ipynb #98fb2b82
 import importlib.metadata
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -152,22 +153,22 @@ def out_of_fold(
     run: Run,  # a final one
 ) -> tuple[ScoreCounts, str] | None:  # the count, what it is of; None: the folds are not there
     "Count the test predictions of all folds, each chip by networks that never saw it."
-    found = finished_folds(run.settings, run.folder.parent, run.store.key)
+    folders = finished_folds(run.settings, run.folder.parent, run.store.key)
     folds = check_fold(run.settings, run.manifest)
-    seeds, counts, chips = complete_seeds(found, folds), ScoreCounts(), set()
+    seeds, counts, chips = complete_seeds(folders, folds), ScoreCounts(), set()
     numbers = {chip: number for number, chip in enumerate(run.store.chips["chip"])}
     for seed, fold in product(seeds, range(folds)):
-        kept = read_predictions(found[seed, str(fold)], "test", logits=True)
-        for chip, logits in kept.items():
+        predictions = read_predictions(folders[seed, str(fold)], "test", logits=True)
+        for chip, logits in predictions.items():
             number = numbers[chip]
             counts.add(logits, run.store.mask(number), run.store.scored(number))
-        chips |= set(kept)
+        chips |= set(predictions)
     if not seeds:
         return None
-    told = f"out-of-fold predictions of folds 0-{folds - 1}"
+    source = f"out-of-fold predictions of folds 0-{folds - 1}"
     if seeds != [run.settings.seed]:
-        told += f", seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-    return counts, f"{told} ({len(chips)} chips)"
+        source += f", seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return counts, f"{source} ({len(chips)} chips)"
 
 # %% ../nbs/27_scoring.ipynb #9b55e62c
 @dataclass(frozen=True)
@@ -196,28 +197,22 @@ def score_run(run: Run, fitted: Fitted) -> Scored:
         )  # fmt: skip
 
     validation = score("validation")
+    own = f"validation part ({len(run.numbers('validation'))} chips)"
     chosen_on = out_of_fold(run) if run.settings.fold == "final" else None
-    counts, told = chosen_on or (
-        validation.counts,
-        f"validation part ({len(run.numbers('validation'))} chips)",
-    )
+    counts, source = chosen_on or (validation.counts, own)
     threshold = counts.best_threshold()
     test = score("test", threshold) if run.numbers("test") else None
     shown = test or score("validation", threshold)
     seconds = time.perf_counter() - started
-    return Scored(threshold, told, validation, test, shown, seconds)
+    return Scored(threshold, source, validation, test, shown, seconds)
 
 # %% ../nbs/27_scoring.ipynb #72205c85
 def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
     "Gather everything that a result row shows."
     test, settings, manifest = scored.test, run.settings, run.manifest
-    speed = scored.shown.chips_per_second
-    minutes = fitted.seconds + scored.seconds
-    if settings.streams:
-        minutes += sum(
-            read_kept(f, "metrics")["cost"]["minutes"] * 60
-            for f in stream_folders(settings).values()
-        )
+    seconds = fitted.seconds + scored.seconds
+    for folder in stream_folders(settings).values() if settings.streams else ():
+        seconds += read_kept(folder, "metrics")["cost"]["minutes"] * 60
     shape, landscape = run_architecture(run), test and test.landscape
     return {
         "dataset": {
@@ -236,8 +231,8 @@ def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
         "cost": {
             "parameters": count_parameters(fitted.network),
             "flop_per_pixel": flop_per_pixel(fitted.network, shape),
-            "minutes": minutes / 60,
-            "chips_per_second": speed,
+            "minutes": seconds / 60,
+            "chips_per_second": scored.shown.chips_per_second,
             "training_chips_per_second": fitted.chips_per_second,
         },
     }
@@ -285,28 +280,22 @@ def card_of(run: Run, fitted: Fitted, metrics: dict) -> Card:
 # %% ../nbs/27_scoring.ipynb #f500a0f1
 def cross_validated(run: Run) -> dict:
     "Mean test scores of the finished folds with a final run's settings, labelled as such."
-    found = finished_folds(run.settings, run.folder.parent, run.store.key)
-    tests = [read_kept(folder, "metrics")["test"] for folder in found.values()]
+    folders = finished_folds(run.settings, run.folder.parent, run.store.key)
+    tests = [read_kept(folder, "metrics")["test"] for folder in folders.values()]
     names = ("f1", "iou", "precision", "recall", "average_precision")
-    values = {n: [s[n] for s in tests if s[n] is not None] for n in names}
+    values = {name: [test[name] for test in tests if test[name] is not None] for name in names}
     return {
         "what": "mean over the test parts of the folds below; other models than this one",
-        "folds": sorted({fold for _, fold in found}),
-        "seeds": sorted({seed for seed, _ in found}),
+        "folds": sorted({fold for _, fold in folders}),
+        "seeds": sorted({seed for seed, _ in folders}),
         **{name: float(np.mean(value)) for name, value in values.items() if value},
     }
 
 # %% ../nbs/27_scoring.ipynb #76853012
 def versions() -> dict[str, str]:
     "List the versions of the packages that decide a result."
-    names = (
-        "asm_mapping",
-        "torch",
-        "lightning",
-        "segmentation-models-pytorch",
-        "numpy",
-        "rasterio",
-    )
+    smp = "segmentation-models-pytorch"
+    names = ("asm_mapping", "torch", "lightning", smp, "numpy", "rasterio")
     return {name: importlib.metadata.version(name) for name in names}
 
 # %% ../nbs/27_scoring.ipynb #dd4aa54c
@@ -314,10 +303,8 @@ def machine() -> dict:
     "Say what machine this is: processor, cores, threads in use, memory."
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(
-            (x.split(":")[1].strip() for x in lines if x.startswith("model name")), name
-        )
+        models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+        name = models[0].strip() if models else name
     return {
         "processor": name,
         "cores": psutil.cpu_count(logical=False),
