@@ -457,12 +457,7 @@ def chip_predictions(
             arms[run.modality][chip] = probabilities[chip]
     return arms
 
-# %% ../nbs/34_compare.ipynb #f20288f1
-TABLES = (  # of a comparison
-    "scores.csv", "folds.csv", "curves.csv", "pairs.csv", "intervals.csv", "chips.png",
-)  # fmt: skip
-
-
+# %% ../nbs/34_compare.ipynb #22453566
 def comparison_tables(
     runs: pd.DataFrame,  # from `gather_runs`
 ) -> dict[str, pd.DataFrame]:  # name of the file, without its ending: table
@@ -475,6 +470,11 @@ def comparison_tables(
         "pairs": compare_pairs(arms),
         "intervals": arm_intervals(arms),
     }
+
+# %% ../nbs/34_compare.ipynb #f20288f1
+TABLES = (  # of a comparison
+    "scores.csv", "folds.csv", "curves.csv", "pairs.csv", "intervals.csv", "chips.png",
+)  # fmt: skip
 
 
 def write_tables(

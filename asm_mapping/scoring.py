@@ -130,9 +130,8 @@ def score_chips(
         if landscape:
             landscape.add(logits, mask, scored, weights[number])
         any_sensor.add(logits, mask, (mask != 255) & any_valid(store, number, store.roles))
-        height, width = logits.shape
         row = {"chip": store.chips["chip"].iloc[number], "offset": offset}
-        row |= {"height": height, "width": width}
+        row["height"], row["width"] = logits.shape
         if threshold is not None:
             row |= chip_scores(logits, mask, scored, threshold)
         if kept is not None:
@@ -143,9 +142,8 @@ def score_chips(
     table = pd.DataFrame(rows)
     if keep and kept is not None:
         kept.flush()
-        table[["chip", "offset", "height", "width"]].to_csv(
-            keep.with_suffix(".csv"), index=False
-        )
+        places = table[["chip", "offset", "height", "width"]]
+        places.to_csv(keep.with_suffix(".csv"), index=False)
     return PartScores(counts, any_sensor, landscape, table, len(rows) / max(seconds, 1e-9))
 
 # %% ../nbs/27_scoring.ipynb #04d70ee0
