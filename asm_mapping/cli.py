@@ -6,7 +6,7 @@
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'AsName', 'Preset', 'Devices', 'Strategy', 'Pairs',
            'Settings', 'Report', 'Overwrite', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData',
            'EngineName', 'show_version', 'before_any', 'told', 'ended', 'told_error', 'told_by_system', 'say',
-           'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'tell_failed', 'tell_lost',
+           'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'tell_lost', 'tell_failed',
            'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning',
            'told_scores', 'tell_evaluation', 'evaluate', 'report', 'publish', 'runs', 'benchmark', 'predict',
            'tell_map', 'polygons', 'quantise', 'chips', 'parse_values', 'run_cli']
@@ -245,22 +245,19 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 # %% ../nbs/53_cli.ipynb #8bdf7a83
-def tell_failed(failed: dict[str, str]) -> None:
-    "Name runs that failed; any ends the command with status 3."
-    for label, why in failed.items():
-        say(f"failed: {label}: {why}")
-    if failed:
-        raise typer.Exit(3)
-
-# %% ../nbs/53_cli.ipynb #12328cae
 def tell_lost(lost: list[str]) -> None:
-    "Name what a report leaves out; anything ends the command with status 3."
+    "Name what is missing in the end; anything ends the command with status 3."
     for why in lost:
-        say(f"left out: {why}")
+        say(why)
     if lost:
         raise typer.Exit(3)
 
 
+def tell_failed(failed: dict[str, str]) -> None:
+    "Name runs that failed."
+    tell_lost([f"failed: {label}: {why}" for label, why in failed.items()])
+
+# %% ../nbs/53_cli.ipynb #12328cae
 def tell_comparison(made: Path, failed: dict[str, str]) -> None:
     "Say what a comparison wrote and what to do next; losses end with status 3."
     from asm_mapping.compare import tables_folder
@@ -320,7 +317,7 @@ def demo(
     index, lost = render_report(["demo"])
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
     tell_comparison(made, failed)
-    tell_lost(lost)
+    tell_lost([f"left out: {why}" for why in lost])
 
 # %% ../nbs/53_cli.ipynb #21e44494
 def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any:  # Queue
@@ -506,7 +503,7 @@ def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] =
     typer.echo(f"wrote {index}")
     if show:
         webbrowser.open(index.as_uri())
-    tell_lost(lost)
+    tell_lost([f"left out: {why}" for why in lost])
 
 # %% ../nbs/53_cli.ipynb #caa2e9eb
 @told
@@ -617,10 +614,7 @@ def tell_map(summary: Any, page: Path | None) -> None:
     if page:
         say(f"wrote {page}; asm-mapping report maps shows it")
     say(f"next: asm-mapping polygons {summary.map} --out sites.gpkg")
-    if summary.losses:
-        for loss in summary.told()[len(summary.warnings) :]:
-            say(f"lost: {loss}")
-        raise typer.Exit(3)
+    tell_lost([f"lost: {loss}" for loss in summary.told()[len(summary.warnings) :]])
 
 # %% ../nbs/53_cli.ipynb #261716e9
 @told

@@ -251,11 +251,9 @@ def size_sentences(
 
 def empty_sentences(runs: pd.DataFrame) -> list[str]:
     "Name the folds whose test part holds no positive pixel."
+    why = "has no positive pixel in its test part: its F1 is undefined, not zero."
     folds = sorted(set(finished(runs).query("positives == 0")["fold"]))
-    return [
-        f"Fold {fold} has no positive pixel in its test part: its F1 is undefined, not zero."
-        for fold in folds
-    ]
+    return [f"Fold {fold} {why}" for fold in folds]
 
 # %% ../nbs/34_compare.ipynb #018e6d20
 def comparison_sentences(
@@ -299,9 +297,8 @@ def score_table(
     "Lay out scores and cost of every arm."
     heads = ("F1", "Average precision", "IoU", "Precision", "Recall")
     rows = []
-    for row in summary.sort_values("contest", ascending=False, kind="stable").to_dict(
-        "records"
-    ):
+    ordered = summary.sort_values("contest", ascending=False, kind="stable")
+    for row in ordered.to_dict("records"):
         shown = {label: modality_name(row["modality"]) + ("" if row["contest"] else " †")}
         for head, key in zip(heads, SCORES, strict=True):
             shown[head] = with_spread(row[f"{key}_mean"], row[f"{key}_sd"])
@@ -321,17 +318,10 @@ def fold_table(
     "Lay out each fold's F1, or the state of a run that has none."
     shown = runs["f1"].map(lambda value: with_spread(value, np.nan))
     shown = shown.where(runs["state"] == "finished", runs["state"])
-    table = runs.assign(shown=shown, head="Fold " + runs["fold"].astype(str))
-    table["modality"] = table["modality"].map(modality_name) + np.where(
-        table["contest"], "", " †"
-    )
-    order = table["modality"].unique()
-    table = (
-        table.groupby(["modality", "head"])["shown"]
-        .agg(" / ".join)
-        .unstack(fill_value="\N{EN DASH}")
-    )
-    return table.loc[order].rename_axis(label).reset_index()
+    names = runs["modality"].map(modality_name) + np.where(runs["contest"], "", " †")
+    heads = "Fold " + runs["fold"].astype(str)
+    cells = shown.groupby([names.rename(label), heads.rename(None)]).agg(" / ".join)
+    return cells.unstack(fill_value="\N{EN DASH}").loc[names.unique()].reset_index()
 
 # %% ../nbs/34_compare.ipynb #3ce3385b
 def difference_table(
@@ -372,12 +362,8 @@ def count_arms(
 ) -> dict[str, pd.DataFrame]:  # whole arm: its test pixels, a row a unit
     "Add up the test pixels of every whole arm of the contest, and of controls, by unit."
     runs = runs[runs["contest"] | runs["modality"].isin(CONTROLS)]
-    whole = [
-        arm
-        for arm, rows in runs.groupby("modality", sort=False)
-        if (rows["state"] == "finished").all()
-    ]
-    runs = runs[runs["modality"].isin(whole)]
+    whole = (runs["state"] == "finished").groupby(runs["modality"]).transform("all")
+    runs = runs[whole.astype(bool)]
     splits = [read_parts(path) for path in runs.drop_duplicates("fold")["path"]]
     parts = pd.concat([pd.DataFrame(columns=["chip", "unit", "part"]), *splits])
     tested = parts[parts["part"] == "test"].drop_duplicates("chip")
@@ -413,21 +399,20 @@ def pick_chips(
     contest = chips["contest"].astype(bool)
     chips = chips[contest] if contest.any() else chips
     chips = chips[chips["seed"] == chips["seed"].min()]
-    table = chips.assign(wrong=chips["fp"] + chips["fn"], found=chips["tp"] + chips["fn"])
+    table = chips.assign(wrong=chips["fp"] + chips["fn"], mines=chips["tp"] + chips["fn"])
     table = table.groupby(["chip", "fold"], as_index=False).agg(
-        arms=("f1", "size"), f1=("f1", "mean"), wrong=("wrong", "mean"), found=("found", "max")
+        arms=("f1", "size"), f1=("f1", "mean"), wrong=("wrong", "mean"), mines=("mines", "max")
     )
     table = table[table["arms"] == table["arms"].max()]
-    mined = table[table["found"] > 0]
-    mined = mined[mined["found"] >= mined["found"].median() / 4].sort_values(
-        ["f1", "wrong", "found"], ascending=[False, True, False], ignore_index=True
+    mined = table[table["mines"] > 0]
+    mined = mined[mined["mines"] >= mined["mines"].median() / 4].sort_values(
+        ["f1", "wrong", "mines"], ascending=[False, True, False], ignore_index=True
     )
-    places = {"Best": 0, "Median": (len(mined) - 1) // 2, "Worst": len(mined) - 1}
-    picked = [
-        mined.iloc[[place]].assign(case=case) for case, place in places.items() if len(mined)
-    ]
-    false = table[(table["found"] == 0) & (table["wrong"] > 0)].nlargest(1, "wrong")
-    picked = pd.concat([*picked, false.assign(case="Most false alarms")])
+    last = len(mined) - 1
+    places = {"Best": 0, "Median": last // 2, "Worst": last} if len(mined) else {}
+    cases = [mined.iloc[[place]].assign(case=case) for case, place in places.items()]
+    false = table[(table["mines"] == 0) & (table["wrong"] > 0)].nlargest(1, "wrong")
+    picked = pd.concat([*cases, false.assign(case="Most false alarms")])
     return picked.drop_duplicates("chip")[["case", "chip", "fold"]].reset_index(drop=True)
 
 # %% ../nbs/34_compare.ipynb #bf63f228
@@ -526,11 +511,9 @@ def stand_in_runs(
     }  # fmt: skip
     for fold in range(folds):
         for arm in sorted(arms, key=lambda arm: arm not in ("sar", "optical")):
-            settings = make_settings(modality=arm, fold=str(fold), **tiny)
-            settings = settings.model_copy(
-                update={"name": folder.name}
-            )  # no person may give it
-            run = open_run(settings, folder / arm / run_name(str(fold)))
+            one = make_settings(modality=arm, fold=str(fold), **tiny)
+            own = one.model_copy(update={"name": folder.name})  # one that no person may give
+            run = open_run(own, folder / arm / run_name(str(fold)))
             fitted = fit(run)
             finish_run(run, fitted, score_run(run, fitted))
     return folder

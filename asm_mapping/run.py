@@ -183,11 +183,10 @@ def reuse(folder: Path, settings: RunSettings, data: str) -> bool:
     changes, begun = changed_settings(folder, settings), read_json(folder / RunFile.PROVENANCE)
     if begun["data"] != data:
         changes.append("the data have changed since")
-    files = weight_hashes(settings.weights, roles_of(settings.modality))
     before = begun.get("pretrained", {})
-    changes += [
-        f"{one} has changed since" for one in files if before.get(one) not in (None, files[one])
-    ]
+    for file, now in weight_hashes(settings.weights, roles_of(settings.modality)).items():
+        if before.get(file) not in (None, now):
+            changes.append(f"{file} has changed since")
     if changes:
         raise UserError(
             f"{folder} is finished with other settings: {'; '.join(changes)}. "

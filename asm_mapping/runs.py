@@ -6,10 +6,10 @@
 __all__ = ['LOADING_SHARE', 'FREED', 'LONGEST_SOCKET', 'STREAMS', 'FROM_RUNS', 'BENCHMARKS', 'RunError', 'check_parameters',
            'template', 'execute', 'kernel_trouble', 'QuietKernelManager', 'watched_kernel', 'open_page', 'execute_page',
            'make_page', 'progress_bar', 'portable', 'settle', 'run_one', 'threshold_source', 'summary', 'plan_runs',
-           'in_own_process', 'run_all', 'at_once', 'Comparison', 'plan_comparison', 'compare_arms', 'training_seconds',
-           'arm_cost', 'run_pixels', 'told_time', 'plan_costs', 'estimate', 'estimate_tuning', 'plan_outer',
-           'outer_gains', 'check_outer', 'list_runs', 'listed_run', 'run_from_argument', 'stand_in_map', 'map_page',
-           'map_scenes', 'explore_dataset', 'run_benchmark']
+           'in_own_process', 'run_all', 'at_once', 'compare_arms', 'training_seconds', 'arm_cost', 'run_pixels',
+           'told_time', 'plan_costs', 'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains', 'check_outer',
+           'list_runs', 'listed_run', 'run_from_argument', 'stand_in_map', 'map_page', 'map_scenes', 'explore_dataset',
+           'run_benchmark']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -25,7 +25,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -140,9 +139,7 @@ def execute(
     check_parameters(notebook, given)
     target.parent.mkdir(parents=True, exist_ok=True)
     limit, log = start_patience(), target.with_name(RunFile.KERNEL_LOG)
-    logging.getLogger("papermill").setLevel(
-        logging.CRITICAL
-    )  # what it has to say is told below
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # told below
     slow = f"{notebook.stem}: waiting for its kernel to start, {limit} s at most {LONGER}"
     try:
         with watched_kernel(log) as config, told_late(slow) as ready:
@@ -479,47 +476,6 @@ def at_once(
         pool.shutdown()
 
 # %% ../nbs/51_runs.ipynb #9567ded6
-@dataclass(frozen=True)
-class Comparison:
-    "Runs that a comparison needs, and what its page is given."
-
-    manifest: Manifest
-    runs: list[RunSettings]
-    page: dict[str, Any]  # parameters of `61_compare`
-
-    @property
-    def name(self) -> str:
-        "Its folder in the runs folder."
-        return self.page["name"]
-
-
-def plan_comparison(
-    dataset: str,  # manifest
-    modalities: str = "all",  # arms, comma between
-    common: dict[str, Any] | None = None,  # settings that all runs share
-    *,
-    folds: int = 0,  # disjoint test parts; 0: the manifest's
-    seeds: int = 1,  # a fold
-) -> Comparison:
-    "List what a comparison has to run; what cannot be compared is a UserError."
-    common = common or {}
-    if decided := {"dataset", "modality", "fold", "folds", "seed", "streams"} & common.keys():
-        raise UserError(
-            f"-p {min(decided)}: a comparison decides it by itself; see its own options"
-        )
-    arms = list(MODALITIES if modalities == "all" else parse_arms(modalities))
-    manifest = open_dataset(dataset, common.get("root", ""))
-    folds = folds or manifest.splits.folds
-    if folds < 2:
-        raise UserError(f"--folds {folds}: a comparison needs two test parts or more")
-    named = portable(manifest, common.get("root", ""))
-    named |= {"name": common.get("name") or manifest.name}
-    weights = whole_paths(common.get("weights", DEFAULT_WEIGHTS))
-    runs = plan_runs(common | named | {"weights": weights}, arms, folds, seeds)
-    page = named | {"modalities": ",".join(arms), "folds": folds, "seeds": seeds}
-    return Comparison(manifest, runs, page)
-
-# %% ../nbs/51_runs.ipynb #0d517b2f
 def compare_arms(
     dataset: str,  # manifest
     modalities: str = "all",  # arms, comma between
@@ -531,14 +487,28 @@ def compare_arms(
     say: Callable[[str], Any] = print,
 ) -> tuple[Path, dict[str, str]]:  # the executed comparison; what failed, and why
     "Run all arms, folds and seeds, then execute the comparison over what finished."
+    common = common or {}
+    if decided := {"dataset", "modality", "fold", "folds", "seed", "streams"} & common.keys():
+        raise UserError(
+            f"-p {min(decided)}: a comparison decides it by itself; see its own options"
+        )
     if job_place():
         raise UserError("srun: start each `asm-mapping run` by srun, then compare without it")
-    asked = plan_comparison(dataset, modalities, common, folds=folds, seeds=seeds)
-    say(estimate(asked.runs, asked.manifest, seeds))
-    with open_page(runs_root() / asked.name / "compare.ipynb") as own:
-        check_tables(tables_folder(asked.name))
-        failed = run_all(asked.runs, seeds=seeds, jobs=jobs, say=say)
-        return execute_page(template("61_compare"), own, asked.page), failed
+    arms = list(MODALITIES if modalities == "all" else parse_arms(modalities))
+    manifest = open_dataset(dataset, common.get("root", ""))
+    folds = folds or manifest.splits.folds
+    if folds < 2:
+        raise UserError(f"--folds {folds}: a comparison needs two test parts or more")
+    named = portable(manifest, common.get("root", ""))
+    named["name"] = name = common.get("name") or manifest.name
+    weights = whole_paths(common.get("weights", DEFAULT_WEIGHTS))
+    planned = plan_runs(common | named | {"weights": weights}, arms, folds, seeds)
+    say(estimate(planned, manifest, seeds))
+    page = named | {"modalities": ",".join(arms), "folds": folds, "seeds": seeds}
+    with open_page(runs_root() / name / "compare.ipynb") as own:
+        check_tables(tables_folder(name))
+        failed = run_all(planned, seeds=seeds, jobs=jobs, say=say)
+        return execute_page(template("61_compare"), own, page), failed
 
 # %% ../nbs/51_runs.ipynb #bff6f427
 def training_seconds(
@@ -734,9 +704,8 @@ def run_from_argument() -> None:
     end_with_parent()
     with heed_signals() as asked:
         try:
-            run_one(
-                RunSettings(**given["settings"]), seeds=given["seeds"], say=lambda text: None
-            )
+            asked_for = RunSettings(**given["settings"])
+            run_one(asked_for, seeds=given["seeds"], say=lambda text: None)
         except BaseException as error:
             if asked:
                 leave(asked[0])

@@ -213,11 +213,7 @@ def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
         seconds += read_kept(folder, "metrics")["cost"]["minutes"] * 60
     shape, landscape = run_architecture(run), test and test.landscape
     return {
-        "dataset": {
-            "name": manifest.name,
-            "target": manifest.target,
-            "synthetic": manifest.synthetic,
-        },
+        "dataset": {name: getattr(manifest, name) for name in ("name", "target", "synthetic")},
         "modality": settings.arm,
         "fold": settings.fold,
         "seed": settings.seed,
@@ -248,9 +244,8 @@ def card_of(run: Run, fitted: Fitted, metrics: dict) -> Card:
         }
         for role in run.roles
     }
-    scores = {"validation": metrics["validation"], "test": metrics["test"]}
-    if run.settings.fold == "final":
-        scores = {"validation": metrics["validation"], "cross_validated": cross_validated(run)}
+    final = run.settings.fold == "final"
+    other = {"cross_validated": cross_validated(run)} if final else {"test": metrics["test"]}
     return Card(
         modality=run.settings.modality,
         architecture=asdict(run_architecture(run)),
@@ -269,7 +264,7 @@ def card_of(run: Run, fitted: Fitted, metrics: dict) -> Card:
         threshold=metrics["validation"]["threshold"],
         threshold_from=metrics["threshold_from"],
         calibration=None,
-        scores=scores,
+        scores={"validation": metrics["validation"], **other},
         licence=run.manifest.licence,
         versions=versions(),
         decision=fitted.decision,
