@@ -6,8 +6,8 @@
 __all__ = ['LOADING_SHARE', 'FREED', 'LONGEST_SOCKET', 'STREAMS', 'FROM_RUNS', 'BENCHMARKS', 'RunError', 'check_parameters',
            'template', 'execute', 'kernel_trouble', 'QuietKernelManager', 'watched_kernel', 'open_page', 'execute_page',
            'make_page', 'progress_bar', 'portable', 'settle', 'run_one', 'threshold_source', 'summary', 'plan_runs',
-           'in_own_process', 'run_all', 'at_once', 'compare_arms', 'training_seconds', 'arm_cost', 'run_pixels',
-           'told_time', 'plan_costs', 'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains', 'check_outer',
+           'in_own_process', 'run_all', 'at_once', 'training_seconds', 'arm_cost', 'run_pixels', 'told_time',
+           'plan_costs', 'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains', 'check_outer', 'compare_arms',
            'list_runs', 'listed_run', 'run_from_argument', 'stand_in_map', 'map_page', 'map_scenes', 'explore_dataset',
            'run_benchmark']
 
@@ -475,41 +475,6 @@ def at_once(
     finally:
         pool.shutdown()
 
-# %% ../nbs/51_runs.ipynb #9567ded6
-def compare_arms(
-    dataset: str,  # manifest
-    modalities: str = "all",  # arms, comma between
-    common: dict[str, Any] | None = None,  # settings that all runs share
-    *,
-    folds: int = 0,  # disjoint test parts; 0: the manifest's
-    seeds: int = 1,  # a fold
-    jobs: int = 1,  # runs at once, each in a process of its own
-    say: Callable[[str], Any] = print,
-) -> tuple[Path, dict[str, str]]:  # the executed comparison; what failed, and why
-    "Run all arms, folds and seeds, then execute the comparison over what finished."
-    common = common or {}
-    if decided := {"dataset", "modality", "fold", "folds", "seed", "streams"} & common.keys():
-        raise UserError(
-            f"-p {min(decided)}: a comparison decides it by itself; see its own options"
-        )
-    if job_place():
-        raise UserError("srun: start each `asm-mapping run` by srun, then compare without it")
-    arms = list(MODALITIES if modalities == "all" else parse_arms(modalities))
-    manifest = open_dataset(dataset, common.get("root", ""))
-    folds = folds or manifest.splits.folds
-    if folds < 2:
-        raise UserError(f"--folds {folds}: a comparison needs two test parts or more")
-    named = portable(manifest, common.get("root", ""))
-    named["name"] = name = common.get("name") or manifest.name
-    weights = whole_paths(common.get("weights", DEFAULT_WEIGHTS))
-    planned = plan_runs(common | named | {"weights": weights}, arms, folds, seeds)
-    say(estimate(planned, manifest, seeds))
-    page = named | {"modalities": ",".join(arms), "folds": folds, "seeds": seeds}
-    with open_page(runs_root() / name / "compare.ipynb") as own:
-        check_tables(tables_folder(name))
-        failed = run_all(planned, seeds=seeds, jobs=jobs, say=say)
-        return execute_page(template("61_compare"), own, page), failed
-
 # %% ../nbs/51_runs.ipynb #bff6f427
 def training_seconds(
     network: torch.nn.Module,
@@ -660,6 +625,41 @@ def check_outer(
         reuse(run_folder(one), one, store.key)
     splits = make_splits(store.chips, rules, folds=count)
     inner_splits(store.chips, splits, settings.fold, inner_folds, rules, settings.seed)
+
+# %% ../nbs/51_runs.ipynb #9567ded6
+def compare_arms(
+    dataset: str,  # manifest
+    modalities: str = "all",  # arms, comma between
+    common: dict[str, Any] | None = None,  # settings that all runs share
+    *,
+    folds: int = 0,  # disjoint test parts; 0: the manifest's
+    seeds: int = 1,  # a fold
+    jobs: int = 1,  # runs at once, each in a process of its own
+    say: Callable[[str], Any] = print,
+) -> tuple[Path, dict[str, str]]:  # the executed comparison; what failed, and why
+    "Run all arms, folds and seeds, then execute the comparison over what finished."
+    common = common or {}
+    if decided := {"dataset", "modality", "fold", "folds", "seed", "streams"} & common.keys():
+        raise UserError(
+            f"-p {min(decided)}: a comparison decides it by itself; see its own options"
+        )
+    if job_place():
+        raise UserError("srun: start each `asm-mapping run` by srun, then compare without it")
+    arms = list(MODALITIES if modalities == "all" else parse_arms(modalities))
+    manifest = open_dataset(dataset, common.get("root", ""))
+    folds = folds or manifest.splits.folds
+    if folds < 2:
+        raise UserError(f"--folds {folds}: a comparison needs two test parts or more")
+    named = portable(manifest, common.get("root", ""))
+    named["name"] = name = common.get("name") or manifest.name
+    weights = whole_paths(common.get("weights", DEFAULT_WEIGHTS))
+    planned = plan_runs(common | named | {"weights": weights}, arms, folds, seeds)
+    say(estimate(planned, manifest, seeds))
+    page = named | {"modalities": ",".join(arms), "folds": folds, "seeds": seeds}
+    with open_page(runs_root() / name / "compare.ipynb") as own:
+        check_tables(tables_folder(name))
+        failed = run_all(planned, seeds=seeds, jobs=jobs, say=say)
+        return execute_page(template("61_compare"), own, page), failed
 
 # %% ../nbs/51_runs.ipynb #216c32d7
 def list_runs(
