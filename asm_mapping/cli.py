@@ -446,18 +446,14 @@ def told_scores(scores: dict) -> str:
 
 def tell_evaluation(result: dict) -> None:
     "Say what scoring on a dataset gave."
-    which = "test chips of its own fold" if result["own_test_chips"] else "chips"
-    chips = f"{result['chips']} {which}"
-    typer.echo(
-        f"{result['dataset']} ({result['target']}), {chips}: {told_scores(result['scores'])}"
-    )
+    chips = "test chips of its own fold" if result["own_test_chips"] else "chips"
+    source = f"{result['dataset']} ({result['target']}), {result['chips']} {chips}"
+    typer.echo(f"{source}: {told_scores(result['scores'])}")
     if result["landscape"]:
         typer.echo(f"weighted to the landscape: {told_scores(result['landscape'])}")
     if result["refused"]:
-        names = ", ".join(result["refused"])
-        typer.echo(
-            f"refused, since the run was trained on them or they overlap such chips: {names}"
-        )
+        why = "refused, since the run was trained on them or they overlap such chips"
+        typer.echo(f"{why}: {', '.join(result['refused'])}")
 
 # %% ../nbs/53_cli.ipynb #2f3814b4
 @told

@@ -216,9 +216,8 @@ def fusion_sentence(
         for row in gain.itertuples()
     )
     ahead, mean = int((values.round(3) > 0).sum()), values.mean()
-    told = (
-        f"{name} minus the better single sensor, F1: {listed}; ahead in {ahead} of {len(gain)}."
-    )
+    told = f"{name} minus the better single sensor, F1: {listed}; "
+    told += f"ahead in {ahead} of {len(gain)}."
     if len(gain) < 2:
         return f"{told} One fold cannot tell a gain from chance."
     spread = values.std(ddof=1)
@@ -236,17 +235,15 @@ def size_sentences(
 ) -> list[str]:
     "Say how much larger than the largest single-sensor network a fused one is."
     single = means[~means["modality"].isin(FUSED)]
-    larger = []
+    why = "times the FLOP of a single sensor's network: part of any gain may be size."
+    sentences = []
     for row in means[means["modality"].isin(FUSED)].itertuples():
         size = row.parameters / single["parameters"].max()
         work = row.flop_per_pixel / single["flop_per_pixel"].max()
         if max(size, work) > 1.2:
-            larger.append(
-                f"{modality_name(row.modality)} has {size:.1f} times the parameters and "
-                f"{work:.1f} times the FLOP of a single sensor's network: part of any gain "
-                "may be size."
-            )
-    return larger
+            parts = f"{modality_name(row.modality)} has {size:.1f} times the parameters"
+            sentences.append(f"{parts} and {work:.1f} {why}")
+    return sentences
 
 
 def empty_sentences(runs: pd.DataFrame) -> list[str]:

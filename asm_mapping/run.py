@@ -416,16 +416,13 @@ def check_crop(settings: RunSettings, store: Store) -> None:
 # %% ../nbs/25_run.ipynb #615f4079
 def describe_run(run: Run) -> pd.DataFrame:  # one row a part
     "Count chips, units and positives of each part."
-    chips = run.store.chips.assign(
-        part=run.parts["part"].to_numpy(), unit=run.parts["unit"].to_numpy()
-    )
-    chips["pixels"] = chips["height"] * chips["width"]
+    part, unit = (run.parts[name].to_numpy() for name in ("part", "unit"))
+    chips = run.store.chips.assign(part=part, unit=unit)
+    chips["megapixels"] = chips["height"] * chips["width"] / 1e6
     table = chips.groupby("part").agg(
-        chips=("chip", "size"),
-        units=("unit", "nunique"),
-        megapixels=("pixels", lambda pixels: pixels.sum() / 1e6),
+        chips=("chip", "size"), units=("unit", "nunique"), megapixels=("megapixels", "sum"),
         positive_share=("positive_pixels", "sum"),
-    )
+    )  # fmt: skip
     table["positive_share"] /= table["megapixels"] * 1e6
     order = [part for part in ("train", "validation", "test", "dropped") if part in table.index]
     return table.loc[order].round({"megapixels": 2, "positive_share": 4})
@@ -441,9 +438,8 @@ def stream_folders(settings: RunSettings) -> dict[str, Path]:  # role: run folde
             raise UserError(f"--streams {text}: not a finished run folder")
         folders[read_json(folder / RunFile.SETTINGS)["modality"]] = folder
     if set(folders) != {"sar", "optical"}:
-        raise UserError(
-            f"--streams {settings.streams}: name one finished sar and one optical run"
-        )
+        wanted = "name one finished sar and one optical run"
+        raise UserError(f"--streams {settings.streams}: {wanted}")
     return folders
 
 # %% ../nbs/25_run.ipynb #16781f63

@@ -117,12 +117,9 @@ def check_parameters(
 ) -> None:
     "Refuse names that `notebook` does not declare."
     declared = papermill.inspect_notebook(str(notebook))
-    unknown = sorted(set(given) - set(declared))
-    if unknown:
-        raise UserError(
-            f"{notebook.name} has no parameter {', '.join(unknown)}; "
-            f"it has {', '.join(declared)}"
-        )
+    if unknown := ", ".join(sorted(set(given) - set(declared))):
+        known = ", ".join(declared)
+        raise UserError(f"{notebook.name} has no parameter {unknown}; it has {known}")
 
 # %% ../nbs/51_runs.ipynb #e4d5f460
 def template(name: str) -> Path:
@@ -442,10 +439,8 @@ def run_all(
             failed[label] = str(error)
             say(f"{label}: FAILED: {error}")
 
-    for stage in (
-        [s for s in planned if s.arm not in FROM_RUNS],
-        [s for s in planned if s.arm in FROM_RUNS],
-    ):
+    for last in (False, True):
+        stage = [one for one in planned if (one.arm in FROM_RUNS) == last]
         if jobs == 1:
             for settings in stage:
                 attempt(settings)

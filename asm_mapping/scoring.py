@@ -151,22 +151,22 @@ def out_of_fold(
     run: Run,  # a final one
 ) -> tuple[ScoreCounts, str] | None:  # the count, what it is of; None: the folds are not there
     "Count the test predictions of all folds, each chip by networks that never saw it."
-    folders = finished_folds(run.settings, run.folder.parent, run.store.key)
+    found = finished_folds(run.settings, run.folder.parent, run.store.key)
     folds = check_fold(run.settings, run.manifest)
-    seeds, counts, chips = complete_seeds(folders, folds), ScoreCounts(), set()
+    seeds, counts, chips = complete_seeds(found, folds), ScoreCounts(), set()
     numbers = {chip: number for number, chip in enumerate(run.store.chips["chip"])}
     for seed, fold in product(seeds, range(folds)):
-        predictions = read_predictions(folders[seed, str(fold)], "test", logits=True)
-        for chip, logits in predictions.items():
+        kept = read_predictions(found[seed, str(fold)], "test", logits=True)
+        for chip, logits in kept.items():
             number = numbers[chip]
             counts.add(logits, run.store.mask(number), run.store.scored(number))
-        chips |= set(predictions)
+        chips |= set(kept)
     if not seeds:
         return None
-    source = f"out-of-fold predictions of folds 0-{folds - 1}"
+    told = f"out-of-fold predictions of folds 0-{folds - 1}"
     if seeds != [run.settings.seed]:
-        source += f", seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-    return counts, f"{source} ({len(chips)} chips)"
+        told += f", seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return counts, f"{told} ({len(chips)} chips)"
 
 # %% ../nbs/27_scoring.ipynb #9b55e62c
 @dataclass(frozen=True)
@@ -244,8 +244,9 @@ def card_of(run: Run, fitted: Fitted, metrics: dict) -> Card:
         }
         for role in run.roles
     }
-    final = run.settings.fold == "final"
-    other = {"cross_validated": cross_validated(run)} if final else {"test": metrics["test"]}
+    scores = {"validation": metrics["validation"], "test": metrics["test"]}
+    if run.settings.fold == "final":
+        scores = {"validation": metrics["validation"], "cross_validated": cross_validated(run)}
     return Card(
         modality=run.settings.modality,
         architecture=asdict(run_architecture(run)),
@@ -264,7 +265,7 @@ def card_of(run: Run, fitted: Fitted, metrics: dict) -> Card:
         threshold=metrics["validation"]["threshold"],
         threshold_from=metrics["threshold_from"],
         calibration=None,
-        scores={"validation": metrics["validation"], **other},
+        scores=scores,
         licence=run.manifest.licence,
         versions=versions(),
         decision=fitted.decision,
