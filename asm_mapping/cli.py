@@ -235,9 +235,7 @@ def run(
     asked = settle(asked, manifest)
     say(estimate([asked], manifest))
     run_one(asked, say=say)
-    say(
-        "next: asm-mapping compare sets it beside other modalities, asm-mapping report shows it"
-    )
+    say("next: asm-mapping compare sets it beside others, asm-mapping report shows it")
 
 # %% ../nbs/53_cli.ipynb #fed7a083
 def words(text: str) -> list[str]:

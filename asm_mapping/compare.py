@@ -14,6 +14,7 @@ __all__ = ['SCORES', 'COUNTS', 'KINDS', 'COSTS', 'OWN', 'MAY_DIFFER', 'FUSED', '
 import atexit
 import shutil
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -97,12 +98,8 @@ def gather_runs(
     folder = Path(folder)
     children = sorted(folder.iterdir()) if folder.is_dir() else []
     outside = [child.name for child in children if child.name not in (*MODALITIES, *modalities)]
-    rows = [
-        read_run(folder, modality, fold, seed, seeds)
-        for modality in [*modalities, *outside]
-        for fold in range(folds)
-        for seed in range(seeds)
-    ]
+    wanted = product([*modalities, *outside], range(folds), range(seeds))
+    rows = [read_run(folder, modality, fold, seed, seeds) for modality, fold, seed in wanted]
     columns = ["modality", "contest", "fold", "seed", "state", "why", "path", *SCORES, *COUNTS]
     columns += [f"{kind}_{key}" for kind in KINDS for key in SCORES + COUNTS] + list(COSTS)
     runs = pd.DataFrame(rows, columns=columns)
