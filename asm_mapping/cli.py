@@ -6,10 +6,10 @@
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'AsName', 'Preset', 'Devices', 'Strategy', 'Pairs',
            'Settings', 'Report', 'Overwrite', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData',
            'EngineName', 'show_version', 'before_any', 'told', 'ended', 'told_error', 'told_by_system', 'say',
-           'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'run_and_show', 'compare_all',
-           'tell_failed', 'tell_lost', 'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune',
-           'tell_tuning', 'told_scores', 'tell_evaluation', 'evaluate', 'report', 'publish', 'runs', 'benchmark',
-           'predict', 'page_of', 'check_page', 'tell_map', 'polygons', 'quantise', 'chips', 'parse_values', 'run_cli']
+           'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'tell_lost', 'tell_failed',
+           'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning',
+           'told_scores', 'tell_evaluation', 'evaluate', 'report', 'publish', 'runs', 'benchmark', 'predict',
+           'tell_map', 'polygons', 'quantise', 'chips', 'parse_values', 'run_cli']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -34,7 +34,6 @@ from asm_mapping.config import (
     keep_freed_memory,
     only_one,
     runs_root,
-    sha256_of,
     stay_local,
     write_json,
 )
@@ -162,13 +161,13 @@ def join_pairs(words: list[str]) -> list[str]:
 
 def parse_pairs(pairs: list[str] | None) -> dict[str, str]:
     "Split `name=value` words; a word without a value is a UserError."
-    found = {}
+    values = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"-p {pair}: give a name and a value, as -p steps 200")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 # %% ../nbs/53_cli.ipynb #60df9504
 @told
@@ -195,15 +194,10 @@ def explore(
     folds: Annotated[int, typer.Option(min=0, max=MOST_FOLDS, help="0: the manifest's")] = 0,
 ) -> None:
     "Show a dataset before training: map, folds, histograms, valid shares, contact sheet."
-    from asm_mapping.catalog import open_dataset
-    from asm_mapping.runs import execute_page, open_page, portable, template
+    from asm_mapping.runs import explore_dataset
 
-    manifest = open_dataset(dataset, root)
-    made = runs_root() / manifest.name / "explore.ipynb"
-    with open_page(made) as own:
-        given = portable(manifest, root) | {"folds": folds}
-        execute_page(template("65_explore"), own, given)
-    typer.echo(f"wrote {made}; next: asm-mapping report {manifest.name}")
+    page = explore_dataset(dataset, root, folds)
+    typer.echo(f"wrote {page}; next: asm-mapping report {page.parent.name}")
 
 # %% ../nbs/53_cli.ipynb #22d754fe
 @told
@@ -230,87 +224,38 @@ def run(
     from asm_mapping.runs import estimate, run_one, settle
     from asm_mapping.settings import make_settings, read_settings
 
-    given = {"modality": modality, "fold": fold, "seed": seed, "preset": preset, "name": name}
-    found = [str(Path(stream).resolve()) for stream in streams or ()]
-    given |= {"dataset": dataset, "root": root, "streams": ",".join(found)}
-    given |= {"devices": devices, "strategy": strategy}
-    given |= read_settings(settings) if settings else {}
-    asked = make_settings(**given | parse_pairs(p))
+    given = {
+        "dataset": dataset, "modality": modality, "fold": fold, "seed": seed, "preset": preset,
+        "name": name, "root": root, "devices": devices, "strategy": strategy,
+        "streams": ",".join(str(Path(stream).resolve()) for stream in streams or ()),
+        **(read_settings(settings) if settings else {}), **parse_pairs(p),
+    }  # fmt: skip
+    asked = make_settings(**given)
     manifest = open_dataset(asked.dataset, asked.root)
     asked = settle(asked, manifest)
     say(estimate([asked], manifest))
     run_one(asked, say=say)
-    say(
-        "next: asm-mapping compare sets it beside other modalities, asm-mapping report shows it"
-    )
+    say("next: asm-mapping compare sets it beside others, asm-mapping report shows it")
 
 # %% ../nbs/53_cli.ipynb #fed7a083
 def words(text: str) -> list[str]:
     "Split a comma-separated option."
     return [word.strip() for word in text.split(",") if word.strip()]
 
-
-def run_and_show(planned: list, given: dict, jobs: int) -> tuple[Path, dict[str, str]]:
-    "Do the runs of a comparison and execute its page, which is held from the beginning."
-    from asm_mapping.compare import check_tables, tables_folder
-    from asm_mapping.runs import execute_page, open_page, run_all, template
-
-    with open_page(runs_root() / given["name"] / "compare.ipynb") as own:
-        check_tables(tables_folder(given["name"]))
-        failed = run_all(planned, seeds=given["seeds"], jobs=jobs, say=say)
-        return execute_page(template("61_compare"), own, given), failed
-
-# %% ../nbs/53_cli.ipynb #46d90428
-def compare_all(
-    dataset: str, modalities: str, folds: int, seeds: int, jobs: int, common: dict
-) -> tuple[Path, dict[str, str]]:  # the executed comparison; what failed
-    "Run all arms, folds and seeds, then execute the comparison over what finished."
-    from asm_mapping.catalog import open_dataset
-    from asm_mapping.compare import parse_arms
-    from asm_mapping.encoders import DEFAULT_WEIGHTS, whole_paths
-    from asm_mapping.processes import job_place
-    from asm_mapping.runs import estimate, plan_runs, portable
-    from asm_mapping.unet import MODALITIES
-
-    decided = {"dataset", "modality", "fold", "folds", "seed", "streams"} & common.keys()
-    if decided:
-        raise UserError(
-            f"-p {min(decided)}: a comparison decides it by itself; see its own options"
-        )
-    if job_place():
-        raise UserError("srun: start each `asm-mapping run` by srun, then compare without it")
-    arms = list(MODALITIES if modalities == "all" else parse_arms(modalities))
-    manifest = open_dataset(dataset, common.get("root", ""))
-    name = common.get("name") or manifest.name
-    folds = folds or manifest.splits.folds
-    if folds < 2:
-        raise UserError(f"--folds {folds}: a comparison needs two test parts or more")
-    paths = portable(manifest, common.get("root", ""))
-    common = common | paths | {"name": name}
-    common["weights"] = whole_paths(common.get("weights", DEFAULT_WEIGHTS))
-    planned = plan_runs(common, arms, folds, seeds)
-    say(estimate(planned, manifest, seeds))
-    given = paths | {"name": name}
-    given |= {"modalities": ",".join(arms), "folds": folds, "seeds": seeds}
-    return run_and_show(planned, given, jobs)
-
 # %% ../nbs/53_cli.ipynb #8bdf7a83
-def tell_failed(failed: dict[str, str]) -> None:
-    "Name runs that failed; any ends the command with status 3."
-    for label, why in failed.items():
-        say(f"failed: {label}: {why}")
-    if failed:
-        raise typer.Exit(3)
-
-# %% ../nbs/53_cli.ipynb #12328cae
 def tell_lost(lost: list[str]) -> None:
-    "Name what a report leaves out; anything ends the command with status 3."
+    "Name what is missing in the end; anything ends the command with status 3."
     for why in lost:
-        say(f"left out: {why}")
+        say(why)
     if lost:
         raise typer.Exit(3)
 
 
+def tell_failed(failed: dict[str, str]) -> None:
+    "Name runs that failed."
+    tell_lost([f"failed: {label}: {why}" for label, why in failed.items()])
+
+# %% ../nbs/53_cli.ipynb #12328cae
 def tell_comparison(made: Path, failed: dict[str, str]) -> None:
     "Say what a comparison wrote and what to do next; losses end with status 3."
     from asm_mapping.compare import tables_folder
@@ -344,12 +289,15 @@ def compare(
     p: Pairs = None,
 ) -> None:
     "Train all modalities on all folds and compare them fairly; finished runs are reused."
+    from asm_mapping.runs import compare_arms
     from asm_mapping.settings import read_settings
 
-    found = read_settings(settings) if settings else {}
-    common: dict[str, Any] = {"preset": preset, "name": name, "root": root}
-    common |= {"devices": devices, "strategy": strategy} | found | parse_pairs(p)
-    tell_comparison(*compare_all(dataset, modalities, folds, seeds, jobs, common))
+    common = {
+        "preset": preset, "name": name, "root": root, "devices": devices, "strategy": strategy,
+        **(read_settings(settings) if settings else {}), **parse_pairs(p),
+    }  # fmt: skip
+    ways = {"folds": folds, "seeds": seeds, "jobs": jobs}
+    tell_comparison(*compare_arms(dataset, modalities, common, **ways, say=say))
 
 # %% ../nbs/53_cli.ipynb #9fd2f2cb
 @told
@@ -360,13 +308,14 @@ def demo(
 ) -> None:
     "Write the synthetic demo, compare the five modalities on it, render the report."
     from asm_mapping.report import render_report
+    from asm_mapping.runs import compare_arms
 
-    common = {"preset": "quick", "steps": 80} | parse_pairs(p)
-    made, failed = compare_all("demo", "all", folds, 1, jobs, common)
+    common = {"preset": "quick", "steps": 80, **parse_pairs(p)}
+    made, failed = compare_arms("demo", "all", common, folds=folds, jobs=jobs, say=say)
     index, lost = render_report(["demo"])
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
     tell_comparison(made, failed)
-    tell_lost(lost)
+    tell_lost([f"left out: {why}" for why in lost])
 
 # %% ../nbs/53_cli.ipynb #21e44494
 def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any:  # Queue
@@ -495,18 +444,14 @@ def told_scores(scores: dict) -> str:
 
 def tell_evaluation(result: dict) -> None:
     "Say what scoring on a dataset gave."
-    which = "test chips of its own fold" if result["own_test_chips"] else "chips"
-    chips = f"{result['chips']} {which}"
-    typer.echo(
-        f"{result['dataset']} ({result['target']}), {chips}: {told_scores(result['scores'])}"
-    )
+    chips = "test chips of its own fold" if result["own_test_chips"] else "chips"
+    source = f"{result['dataset']} ({result['target']}), {result['chips']} {chips}"
+    typer.echo(f"{source}: {told_scores(result['scores'])}")
     if result["landscape"]:
         typer.echo(f"weighted to the landscape: {told_scores(result['landscape'])}")
     if result["refused"]:
-        names = ", ".join(result["refused"])
-        typer.echo(
-            f"refused, since the run was trained on them or they overlap such chips: {names}"
-        )
+        why = "refused, since the run was trained on them or they overlap such chips"
+        typer.echo(f"{why}: {', '.join(result['refused'])}")
 
 # %% ../nbs/53_cli.ipynb #2f3814b4
 @told
@@ -552,7 +497,7 @@ def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] =
     typer.echo(f"wrote {index}")
     if show:
         webbrowser.open(index.as_uri())
-    tell_lost(lost)
+    tell_lost([f"left out: {why}" for why in lost])
 
 # %% ../nbs/53_cli.ipynb #caa2e9eb
 @told
@@ -578,12 +523,8 @@ def runs(
     "List runs: finished, partial and failed."
     from asm_mapping.runs import list_runs
 
-    there = [path.name for path in sorted(runs_root().glob("[!_.]*")) if path.is_dir()]
-    if name and name not in there:
-        told_names = ", ".join(there) or "none yet"
-        raise UserError(f"no runs called {name} in {runs_root()}; there are {told_names}")
-    found = list_runs(name)
-    typer.echo(found.to_string(index=False) if len(found) else f"no runs in {runs_root()}")
+    listed = list_runs(name)
+    typer.echo(listed.to_string(index=False) if len(listed) else f"no runs in {runs_root()}")
 
 # %% ../nbs/53_cli.ipynb #ed768071
 @told
@@ -592,15 +533,9 @@ def benchmark(
     p: Pairs = None,
 ) -> None:
     "Measure speed, memory and reproducibility on this machine, or a GPU."
-    from asm_mapping.runs import execute_page, open_page, template
+    from asm_mapping.runs import run_benchmark
 
-    pages = {"all": ("64_benchmark", "benchmark"), "gpu": ("67_gpu", "gpu")}
-    if what not in pages:
-        raise UserError(f"benchmark {what}: there are {', '.join(pages)}")
-    made = runs_root() / "benchmark" / f"{pages[what][1]}.ipynb"
-    with open_page(made) as own:
-        execute_page(template(pages[what][0]), own, parse_values(parse_pairs(p)))
-    typer.echo(f"wrote {made}")
+    typer.echo(f"wrote {run_benchmark(what, parse_values(parse_pairs(p)))}")
 
 # %% ../nbs/53_cli.ipynb #19459a61
 Files = Annotated[list[Path] | None, typer.Option(help="GeoTIFF, VRT; repeat for tiles")]
@@ -648,7 +583,7 @@ def predict(
     "Map whole scenes; a stopped map goes on where it was. Opens in QGIS in its place."
     keep_freed_memory(KEPT_BY_MAPS)
     from asm_mapping.predict import make_map_settings
-    from asm_mapping.predict import predict as make_map
+    from asm_mapping.runs import map_scenes
 
     settings = make_map_settings(
         runs=runs, out=out, optical=optical or (), sar=sar or (),
@@ -658,25 +593,10 @@ def predict(
         scheduler=scheduler, turns=turns, spread=spread, max_days=max_days, dates=dates, px=px,
         overwrite=overwrite,
     )  # fmt: skip
-    if page:
-        check_page(settings.out)
-    tell_map(make_map(settings, say), settings.optical, page)
+    tell_map(*map_scenes(settings, page=page, say=say))
 
 # %% ../nbs/53_cli.ipynb #d188d51a
-def page_of(out: Path) -> Path:
-    "Name the page of a map: after its file, and the hash of where that is."
-    return runs_root() / "maps" / f"{out.stem}-{sha256_of(str(out.resolve()))[:6]}.ipynb"
-
-
-def check_page(out: Path) -> None:
-    "Refuse, before the work, a map whose page is not ours to make."
-    from asm_mapping.runs import open_page
-
-    with open_page(page_of(out), wait=600):
-        pass
-
-
-def tell_map(summary: Any, optical: tuple[Path, ...], page: bool) -> None:
+def tell_map(summary: Any, page: Path | None) -> None:
     "Say what a map is and what to do next; blocks that were lost end with status 3."
     share = 100 * summary.positive_share
     say(
@@ -686,18 +606,9 @@ def tell_map(summary: Any, optical: tuple[Path, ...], page: bool) -> None:
         f"{summary.minutes:.1f} min, {summary.megapixels_per_second:.2f} Mpx/s)"
     )
     if page:
-        from asm_mapping.runs import execute_page, open_page, template
-
-        image = str(optical[0].resolve()) if len(optical) == 1 else ""
-        given = {"map_file": str(Path(summary.map).resolve()), "optical": image}
-        with open_page(page_of(Path(summary.map)), wait=600) as own:
-            made = execute_page(template("62_map"), own, given)
-        say(f"wrote {made}; asm-mapping report maps shows it")
+        say(f"wrote {page}; asm-mapping report maps shows it")
     say(f"next: asm-mapping polygons {summary.map} --out sites.gpkg")
-    if summary.losses:
-        for loss in summary.told()[len(summary.warnings) :]:
-            say(f"lost: {loss}")
-        raise typer.Exit(3)
+    tell_lost([f"lost: {loss}" for loss in summary.told()[len(summary.warnings) :]])
 
 # %% ../nbs/53_cli.ipynb #261716e9
 @told
@@ -713,12 +624,12 @@ def polygons(
     "Turn a map into mine sites with area, probability and place."
     from asm_mapping.polygons import map_to_sites
 
-    found = map_to_sites(
+    sites = map_to_sites(
         map_path, out, threshold=threshold, min_area_ha=min_area_ha,
         fill_holes_ha=fill_holes_ha, simplify_m=simplify_m, overwrite=overwrite,
     )  # fmt: skip
-    done = "already there, of the same map and options: " if found.before else "wrote "
-    say(f"{done}{found.text()}")
+    done = "already there, of the same map and options: " if sites.before else "wrote "
+    say(f"{done}{sites.text()}")
 
 # %% ../nbs/53_cli.ipynb #d907326f
 @told
@@ -765,28 +676,28 @@ def chips(
     "Cut chips with masks out of scenes: mines, random background, hard negatives."
     from asm_mapping.labels import make_chips
 
-    said: dict[str, Any] = {"target": target, "licence": licence, "source": source}
-    found = make_chips(
+    described: dict[str, Any] = {"target": target, "licence": licence, "source": source}
+    dataset = make_chips(
         optical=optical or (), sar=sar or (), optical_sensor=optical_sensor,
         sar_sensor=sar_sensor, optical_nodata=optical_nodata, sar_nodata=sar_nodata,
         optical_bands=words(optical_bands),
         sar_bands=words(sar_bands), labels=labels, out=out, chip_px=chip_px,
         background_share=background_share, ignore_m=ignore_m, all_touched=all_touched,
         hard_negatives=hard_negatives, area=area,
-        seed=seed, name=name, synthetic=synthetic, **{k: v for k, v in said.items() if v},
+        seed=seed, name=name, synthetic=synthetic, **{k: v for k, v in described.items() if v},
     )  # fmt: skip
-    say(found.text())
+    say(dataset.text())
 
 # %% ../nbs/53_cli.ipynb #b6535c9b
 def parse_values(pairs: dict[str, str]) -> dict[str, Any]:
     "Read values as JSON where they are (numbers, true, false), else as text."
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, text in pairs.items():
         try:
-            found[name] = json.loads(text)
+            values[name] = json.loads(text)
         except (ValueError, RecursionError):
-            found[name] = text
-    return found
+            values[name] = text
+    return values
 
 
 def run_cli() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from .artefact import Card, load_artefact
 from .catalog import Manifest
 from .config import UserError
-from .run import check_finished, read_kept, read_seen
+from .run import RunFile, check_finished, read_kept, read_seen
 from .scoring import score_chips
 from .sensors import sensor_from
 from .splits import read_splits
@@ -108,11 +108,11 @@ def evaluate_run(
     "Score a finished run with its stored threshold."
     folder = Path(folder)
     check_finished(folder)
-    trained, card = load_artefact(folder / "model")
+    trained, card = load_artefact(folder / RunFile.MODEL)
     store = prepare(manifest)
     own = read_kept(folder, "provenance")["data"] == store.key
     if own:
-        parts = read_splits(folder / "splits.csv", store.chips).reindex(columns=["part"])
+        parts = read_splits(folder / RunFile.SPLITS, store.chips).reindex(columns=["part"])
         numbers, refused = np.flatnonzero(parts["part"] == "test").tolist(), []
     else:
         refused = seen_before(store.chips, read_seen(folder))

@@ -50,7 +50,7 @@ from asm_mapping.config import (
 )
 from .plots import safe_text
 from .processes import run_program, told_late
-from .run import is_finished, is_partial, read_kept
+from .run import RunFile, is_finished, is_partial, read_kept
 from .unet import MODALITIES
 
 # %% ../nbs/52_report.ipynb #b434f8f9
@@ -76,7 +76,8 @@ def notebook_paths(
     folder: Path,  # runs/NAME
 ) -> list[Path]:  # comparison, runs, the others
     "List the notebooks of a comparison in the order of the report."
-    runs = [path for path in folder.glob("*/*/run.ipynb") if not is_partial(path.parent)]
+    books = folder.glob(f"*/*/{RunFile.NOTEBOOK}")
+    runs = [path for path in books if not is_partial(path.parent)]
     order = {modality: place for place, modality in enumerate(MODALITIES)}
     runs.sort(key=lambda path: (order.get(path.parts[-3], 9), path.parts[-3:]))
     others = sorted(
@@ -100,8 +101,8 @@ def shown_heading(notebook: NotebookNode) -> str | None:  # Markdown, without it
 def written_heading(notebook: NotebookNode) -> str | None:
     "Find the heading that stands in the front matter or the first text of a notebook."
     texts = "\n".join(cell.source for cell in notebook.cells if cell.cell_type != "code")
-    found = re.findall(r'^title: *"?(.*?)"?$|^# (.*)$', texts, re.MULTILINE)
-    return next((safe_text(one) for pair in found for one in pair if one.strip()), None)
+    headings = re.findall(r'^title: *"?(.*?)"?$|^# (.*)$', texts, re.MULTILINE)
+    return next((safe_text(one) for pair in headings for one in pair if one.strip()), None)
 
 
 def page_title(
@@ -110,11 +111,12 @@ def page_title(
     group: str,  # name of the comparison
 ) -> str:  # safe for Markdown
     "Name a page."
-    if path.name == "run.ipynb" and is_finished(path.parent):
-        kept = read_kept(path.parent, "metrics")
-        data, fold = kept["dataset"], path.parent.name.replace("-", " ")
-        told = f"{data['name']}{' (synthetic)' if data['synthetic'] else ''}: {data['target']}"
-        return safe_text(f"{modality_name(kept['modality'])}, {fold}: {told}")
+    if path.name == RunFile.NOTEBOOK and is_finished(path.parent):
+        metrics = read_kept(path.parent, "metrics")
+        data, fold = metrics["dataset"], path.parent.name.replace("-", " ")
+        dataset = f"{data['name']}{' (synthetic)' if data['synthetic'] else ''}"
+        modality = modality_name(metrics["modality"])
+        return safe_text(f"{modality}, {fold}: {dataset}: {data['target']}")
     written = written_heading(notebook) or safe_text(path.stem)
     return shown_heading(notebook) or f"{written}: {safe_text(group)}"
 
@@ -127,8 +129,8 @@ def find_pages(
     there = sorted(path.name for path in root.glob("[!_.]*") if notebook_paths(path))
     for name in names or []:
         if name not in there:
-            told = ", ".join(there) or "none yet: run `asm-mapping compare` first"
-            raise UserError(f"no notebooks in {root / name}; there are {told}")
+            known = ", ".join(there) or "none yet: run `asm-mapping compare` first"
+            raise UserError(f"no notebooks in {root / name}; there are {known}")
     pages: list[Page] = []
     lost: list[str] = []
     for group in sorted(dict.fromkeys(names or there), key=lambda name: name == "benchmark"):
@@ -193,8 +195,8 @@ def own_image(
 ) -> str:  # with the image itself in it
     "Bring an image along; one that is not the notebook's own is a UserError."
     if address.startswith("attachment:"):
-        kept = attachments.get(unquote(address.removeprefix("attachment:")), {})
-        address = next((f"data:{kind};base64,{kept[kind]}" for kind in sorted(kept)), "")
+        forms = attachments.get(unquote(address.removeprefix("attachment:")), {})
+        address = next((f"data:{kind};base64,{forms[kind]}" for kind in sorted(forms)), "")
         if not address:
             raise UserError("is not attached to its cell")
     if address.startswith("data:"):
@@ -210,12 +212,12 @@ def own_image(
             raise UserError("is outside the notebook's folder")
         if not path.is_file() or path.stat().st_size > LARGEST_IMAGE:
             raise UserError(f"is no file, or has more than {LARGEST_IMAGE // 2**20} MB")
-        found = image_address(path.read_bytes())
+        image = image_address(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot be read ({error})") from None
-    if not found:
+    if not image:
         raise UserError("is no PNG, JPEG, GIF, WebP or SVG")
-    return found
+    return image
 
 # %% ../nbs/52_report.ipynb #1e054d39
 TAGS = ALLOWED_TAGS | set(
@@ -308,8 +310,8 @@ def read_options(source: str) -> tuple[dict[str, str], str]:  # options; the cod
     "Read the Quarto options at the head of a cell."
     lines, options = source.split("\n"), {}
     while lines and re.match(r"\s*(#\s*\||$)", lines[0]):  # whatever any tool takes for one
-        if found := OPTION.match(lines.pop(0)):
-            options[found[1]] = html.unescape(found[2])
+        if option := OPTION.match(lines.pop(0)):
+            options[option[1]] = html.unescape(option[2])
     return options, "\n".join(lines)
 
 
@@ -404,7 +406,7 @@ def write_pages(pages: list[Page], folder: Path) -> tuple[Made, list[str]]:  # a
 # %% ../nbs/52_report.ipynb #71d68bd1
 def apply_options(notebook: NotebookNode) -> NotebookNode:  # the same notebook
     "Do what Quarto's cell options say: leave out, hide, label, number, caption."
-    counts, kept = {"fig": 0, "tbl": 0}, []
+    counts, shown = {"fig": 0, "tbl": 0}, []
     for cell in notebook.cells:
         options, source = read_options(cell.source) if cell.cell_type == "code" else ({}, "")
         if cell.cell_type == "raw" or options.get("include") == "false":
@@ -420,8 +422,8 @@ def apply_options(notebook: NotebookNode) -> NotebookNode:  # the same notebook
             cell.metadata |= {"label": options["label"], "kind": kind, "caption": caption}
             for output in cell.outputs:
                 output.setdefault("metadata", {})["alt"] = options[f"{kind}-cap"]
-        kept.append(cell)
-    notebook.cells = kept
+        shown.append(cell)
+    notebook.cells = shown
     return notebook
 
 # %% ../nbs/52_report.ipynb #6f20c1ad
@@ -592,10 +594,10 @@ def publish_tables(
     root, target = runs_root() / name, project_root() / "reports" / name
     if Path(name).name != name or name.startswith(("_", ".")):
         raise UserError(f"{name!r} is no comparison's name; asm-mapping runs lists them")
-    found = sorted(path for pattern in KEPT for path in root.glob(pattern))
-    if not found:
+    tables = sorted(path for pattern in KEPT for path in root.glob(pattern))
+    if not tables:
         raise UserError(f"no tables in {root}: run `asm-mapping compare` or `benchmark` first")
-    names = {path: path.relative_to(root).as_posix().removeprefix("tables/") for path in found}
+    names = {path: path.relative_to(root).as_posix().removeprefix("tables/") for path in tables}
     with only_one(target):
         new = {p: name for p, name in names.items() if may_publish(p, target, name, overwrite)}
         for path, name in new.items():

@@ -9,6 +9,7 @@ __all__ = ['BACKGROUND', 'PartScores', 'any_valid', 'logits_of', 'predict_chips'
 # %% ../nbs/27_scoring.ipynb #98fb2b82
 import importlib.metadata
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from .processes import run_program
 from asm_mapping.run import (
     RECORDED,
     Run,
+    RunFile,
     check_fold,
     complete_seeds,
     finished_folds,
@@ -41,7 +43,7 @@ from asm_mapping.run import (
     stream_folders,
 )
 from .store import Store
-from .training import Fitted, architecture_of, channels_last
+from .training import Fitted, channels_last, run_architecture
 from .unet import count_parameters
 
 # %% ../nbs/27_scoring.ipynb #09fd695b
@@ -116,9 +118,12 @@ def score_chips(
     landscape = ScoreCounts() if (weights[numbers] != 1).any() else None
     seconds, offset = 0.0, 0
     pixels = sum(int(np.prod(store.size(number))) for number in numbers)
-    kept = keep and np.lib.format.open_memmap(keep, "w+", np.float16, (pixels,))
-    started, ways = time.perf_counter(), {"batch_size": batch_size, "accelerator": accelerator}
-    for number, logits in predict_chips(network, store, numbers, statistics, **ways):
+    kept = np.lib.format.open_memmap(keep, "w+", np.float16, (pixels,)) if keep else None
+    started = time.perf_counter()
+    predicted = predict_chips(
+        network, store, numbers, statistics, batch_size=batch_size, accelerator=accelerator
+    )
+    for number, logits in predicted:
         seconds += time.perf_counter() - started
         mask, scored = store.mask(number), store.scored(number)
         counts.add(logits, mask, scored)
@@ -126,20 +131,19 @@ def score_chips(
             landscape.add(logits, mask, scored, weights[number])
         any_sensor.add(logits, mask, (mask != 255) & any_valid(store, number, store.roles))
         row = {"chip": store.chips["chip"].iloc[number], "offset": offset}
-        row |= dict(zip(("height", "width"), logits.shape, strict=True))
+        row["height"], row["width"] = logits.shape
         if threshold is not None:
             row |= chip_scores(logits, mask, scored, threshold)
-        if keep:
+        if kept is not None:
             kept[offset : offset + logits.size] = logits.ravel()
         offset += logits.size
         rows.append(row)
         started = time.perf_counter()
     table = pd.DataFrame(rows)
-    if keep:
+    if keep and kept is not None:
         kept.flush()
-        table[["chip", "offset", "height", "width"]].to_csv(
-            keep.with_suffix(".csv"), index=False
-        )
+        places = table[["chip", "offset", "height", "width"]]
+        places.to_csv(keep.with_suffix(".csv"), index=False)
     return PartScores(counts, any_sensor, landscape, table, len(rows) / max(seconds, 1e-9))
 
 # %% ../nbs/27_scoring.ipynb #04d70ee0
@@ -180,45 +184,36 @@ class Scored:
 def score_run(run: Run, fitted: Fitted) -> Scored:
     "Choose the threshold, on validation or all folds, then score the test part, once."
     started = time.perf_counter()
-    folder = run.folder / "predictions"
+    folder = run.folder / RunFile.PREDICTIONS
     folder.mkdir(exist_ok=True)
-    place = {"accelerator": run.settings.accelerator}
 
     def score(part: str, threshold: float | None = None) -> PartScores:
-        keep, numbers = folder / f"{part}.npy", run.numbers(part)
-        chips = (run.store, numbers, fitted.statistics)
-        return score_chips(fitted.network, *chips, **place, threshold=threshold, keep=keep)
+        return score_chips(
+            fitted.network, run.store, run.numbers(part), fitted.statistics,
+            accelerator=run.settings.accelerator, threshold=threshold,
+            keep=folder / f"{part}.npy",
+        )  # fmt: skip
 
     validation = score("validation")
+    own = f"validation part ({len(run.numbers('validation'))} chips)"
     chosen_on = out_of_fold(run) if run.settings.fold == "final" else None
-    counts, told = chosen_on or (
-        validation.counts,
-        f"validation part ({len(run.numbers('validation'))} chips)",
-    )
+    counts, source = chosen_on or (validation.counts, own)
     threshold = counts.best_threshold()
     test = score("test", threshold) if run.numbers("test") else None
     shown = test or score("validation", threshold)
     seconds = time.perf_counter() - started
-    return Scored(threshold, told, validation, test, shown, seconds)
+    return Scored(threshold, source, validation, test, shown, seconds)
 
 # %% ../nbs/27_scoring.ipynb #72205c85
 def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
     "Gather everything that a result row shows."
     test, settings, manifest = scored.test, run.settings, run.manifest
-    speed = scored.shown.chips_per_second
-    minutes = fitted.seconds + scored.seconds
-    if settings.streams:
-        minutes += sum(
-            read_kept(f, "metrics")["cost"]["minutes"] * 60
-            for f in stream_folders(settings).values()
-        )
-    shape, landscape = architecture_of(run), test and test.landscape
+    seconds = fitted.seconds + scored.seconds
+    for folder in stream_folders(settings).values() if settings.streams else ():
+        seconds += read_kept(folder, "metrics")["cost"]["minutes"] * 60
+    shape, landscape = run_architecture(run), test and test.landscape
     return {
-        "dataset": {
-            "name": manifest.name,
-            "target": manifest.target,
-            "synthetic": manifest.synthetic,
-        },
+        "dataset": {name: getattr(manifest, name) for name in ("name", "target", "synthetic")},
         "modality": settings.arm,
         "fold": settings.fold,
         "seed": settings.seed,
@@ -230,8 +225,8 @@ def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
         "cost": {
             "parameters": count_parameters(fitted.network),
             "flop_per_pixel": flop_per_pixel(fitted.network, shape),
-            "minutes": minutes / 60,
-            "chips_per_second": speed,
+            "minutes": seconds / 60,
+            "chips_per_second": scored.shown.chips_per_second,
             "training_chips_per_second": fitted.chips_per_second,
         },
     }
@@ -254,7 +249,7 @@ def card_of(run: Run, fitted: Fitted, metrics: dict) -> Card:
         scores = {"validation": metrics["validation"], "cross_validated": cross_validated(run)}
     return Card(
         modality=run.settings.modality,
-        architecture=asdict(architecture_of(run)),
+        architecture=asdict(run_architecture(run)),
         roles=roles,
         ratio=run.store.ratio,
         reference_pixel_m=run.manifest.role(run.manifest.reference).sensor.pixel_m,
@@ -279,28 +274,22 @@ def card_of(run: Run, fitted: Fitted, metrics: dict) -> Card:
 # %% ../nbs/27_scoring.ipynb #f500a0f1
 def cross_validated(run: Run) -> dict:
     "Mean test scores of the finished folds with a final run's settings, labelled as such."
-    found = finished_folds(run.settings, run.folder.parent, run.store.key)
-    tests = [read_kept(folder, "metrics")["test"] for folder in found.values()]
+    folders = finished_folds(run.settings, run.folder.parent, run.store.key)
+    tests = [read_kept(folder, "metrics")["test"] for folder in folders.values()]
     names = ("f1", "iou", "precision", "recall", "average_precision")
-    values = {n: [s[n] for s in tests if s[n] is not None] for n in names}
+    values = {name: [test[name] for test in tests if test[name] is not None] for name in names}
     return {
         "what": "mean over the test parts of the folds below; other models than this one",
-        "folds": sorted({fold for _, fold in found}),
-        "seeds": sorted({seed for seed, _ in found}),
+        "folds": sorted({fold for _, fold in folders}),
+        "seeds": sorted({seed for seed, _ in folders}),
         **{name: float(np.mean(value)) for name, value in values.items() if value},
     }
 
 # %% ../nbs/27_scoring.ipynb #76853012
 def versions() -> dict[str, str]:
     "List the versions of the packages that decide a result."
-    names = (
-        "asm_mapping",
-        "torch",
-        "lightning",
-        "segmentation-models-pytorch",
-        "numpy",
-        "rasterio",
-    )
+    smp = "segmentation-models-pytorch"
+    names = ("asm_mapping", "torch", "lightning", smp, "numpy", "rasterio")
     return {name: importlib.metadata.version(name) for name in names}
 
 # %% ../nbs/27_scoring.ipynb #dd4aa54c
@@ -308,10 +297,8 @@ def machine() -> dict:
     "Say what machine this is: processor, cores, threads in use, memory."
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(
-            (x.split(":")[1].strip() for x in lines if x.startswith("model name")), name
-        )
+        models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+        name = models[0].strip() if models else name
     return {
         "processor": name,
         "cores": psutil.cpu_count(logical=False),
@@ -337,17 +324,18 @@ def commit() -> str | None:
 def finish_run(run: Run, fitted: Fitted, scored: Scored) -> dict:  # the metrics
     "Write model, metrics, curve, chips and provenance; drop the checkpoints."
     metrics = metrics_of(run, fitted, scored)
-    shutil.rmtree(run.folder / "model", ignore_errors=True)  # of a run that was killed here
-    save_artefact(run.folder / "model", fitted.network, card_of(run, fitted, metrics))
-    scored.shown.counts.curve().to_csv(run.folder / "curve.csv", index=False)
-    scored.shown.chips.drop(columns="offset").to_csv(run.folder / "chips.csv", index=False)
+    folder = run.folder
+    shutil.rmtree(folder / RunFile.MODEL, ignore_errors=True)  # of a run that was killed here
+    save_artefact(folder / RunFile.MODEL, fitted.network, card_of(run, fitted, metrics))
+    scored.shown.counts.curve().to_csv(folder / RunFile.CURVE, index=False)
+    scored.shown.chips.drop(columns="offset").to_csv(folder / RunFile.CHIPS, index=False)
     seen = run.parts["part"].isin(["train", "validation"]).to_numpy()
-    run.store.chips[seen].to_parquet(run.folder / "seen_chips.parquet")
+    run.store.chips[seen].to_parquet(folder / RunFile.SEEN)
     write_json(
-        run.folder / "provenance.json",
+        folder / RunFile.PROVENANCE,
         {
             "data": run.store.key,
-            "pretrained": read_json(run.folder / "provenance.json")["pretrained"],
+            "pretrained": read_json(folder / RunFile.PROVENANCE)["pretrained"],
             "settings": sha256_of(run.settings.model_dump()),
             "weights": weights_hash(fitted.network),
             "commit": commit(),
@@ -359,8 +347,8 @@ def finish_run(run: Run, fitted: Fitted, scored: Scored) -> dict:  # the metrics
             "checksums": CHECKSUMS,
         },
     )
-    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
-    (run.folder / "progress.json").unlink(missing_ok=True)
-    write_json(run.folder / "metrics.json", metrics)  # a folder with it is finished
-    write_checksums(run.folder, RECORDED)
+    shutil.rmtree(folder / RunFile.CHECKPOINTS, ignore_errors=True)
+    (folder / RunFile.PROGRESS).unlink(missing_ok=True)
+    write_json(folder / RunFile.METRICS, metrics)  # a folder with it is finished
+    write_checksums(folder, RECORDED)
     return metrics

@@ -19,16 +19,15 @@ from statsmodels.stats.multitest import multipletests
 
 # %% ../nbs/32_statistics.ipynb #2507759b
 from .config import UserError
+from .metrics import scores_of
 
 # %% ../nbs/32_statistics.ipynb #e6746772
 PIXELS = ["tp", "fp", "fn"]  # pixels of a unit: found, false, missed
 
 
-def pooled_f1(counts: NDArray) -> NDArray:  # (...); NaN where nothing is positive
+def pooled_f1(counts: NDArray) -> NDArray:  # (...); NaN where there is nothing to find
     "F1 of counts (..., 3), added over units before."
-    found, false, missed = np.moveaxis(np.asarray(counts, float), -1, 0)
-    whole = 2 * found + false + missed
-    return np.divide(2 * found, whole, out=np.full_like(whole, np.nan), where=whole > 0)
+    return scores_of(*np.moveaxis(np.asarray(counts), -1, 0))["f1"]
 
 # %% ../nbs/32_statistics.ipynb #0639f08b
 def count_units(
@@ -115,7 +114,9 @@ def drawn_interval(
     random = np.random.default_rng(seed)
     times = random.multinomial(units, np.full(units, 1 / units), size=draws).astype(float)
     drawn, errors = scored_draws(totals, weights, times)
-    away = np.divide(drawn - estimate, errors, out=np.full(draws, np.nan), where=errors > 0)
+    mined = np.all([times @ (one[:, 0] + one[:, 2]) > 0 for one in counts], axis=0)
+    known = mined & (errors > 0)
+    away = np.divide(drawn - estimate, errors, out=np.full(draws, np.nan), where=known)
     away = away[np.isfinite(away)]
     if error < 1e-9 or len(away) < 0.95 * draws:
         why = "all units score alike" if error < 1e-9 else "too few units with a positive pixel"
@@ -208,7 +209,7 @@ def pair_sentence(
     told += f" (95 % {ends}; p = {row['p_holm']:.3f} after Holm's correction)"
     if row["p_holm"] <= 0.05 and row["low"] * row["high"] > 0:
         more, less = (second, first) if row["difference"] > 0 else (first, second)
-        return f"{told}: {more} finds more of what is there than {less}, on ground like this."
+        return f"{told}: {more} has a higher F1 than {less}, on ground like this."
     needed = row["units_needed"]
     if np.isfinite(needed) and needed < 1e5:
         return f"{told}: no difference is shown; about {needed:,.0f} units would show this one."

@@ -87,7 +87,7 @@ from asm_mapping.settings import (
     read_settings,
 )
 from .splits import inner_splits
-from .training import architecture_of, fit
+from .training import fit, run_architecture
 from .unet import count_parameters, roles_of
 
 # %% ../nbs/28_tuning.ipynb #202dd1b0
@@ -644,7 +644,7 @@ def train_trial(trial: Trial, run: Run, search: Search) -> float | tuple[float, 
     settings = suggest(trial, search.space, run.settings)
     check_crop(settings, run.store)
     mine = replace(run, settings=settings, folder=run.folder / f"trial-{trial.number}")
-    shape = architecture_of(mine)
+    shape = run_architecture(mine)
     network = build_model(shape)
     flop, started = flop_per_pixel(network, shape), time.perf_counter()
     for name, value in (("flop_per_pixel", flop), ("parameters", count_parameters(network))):

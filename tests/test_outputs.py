@@ -12,8 +12,8 @@ import pytest
 import shapely
 from helpers import PIXEL_M, SMALL, CommandLine, write_raster
 
-from asm_mapping.cli import page_of
 from asm_mapping.config import only_one
+from asm_mapping.runs import map_page
 
 FAST = ("--px", 128, "--engine", "eager", "--threads", 1, "--no-page")
 CHIPS = ("--chip-px", 32, "--background-share", 0, "--optical-sensor", "planet_nicfi")
@@ -250,7 +250,7 @@ def test_runs_leave_a_persons_files(
 def test_a_page_of_a_map_is_refused_before_the_map(
     cli: CommandLine, finished: Path, scene: Path, tmp_path: Path
 ):
-    page = f"maps/{page_of(tmp_path / 'map.tif').name}"
+    page = f"maps/{map_page(tmp_path / 'map.tif').name}"
     put(tmp_path, page, "maps/kernel.log")
     words = ("predict", finished, "--optical", scene, "--out", tmp_path / "map.tif", *FAST[:-1])
     with mock.patch.dict(cli.env, ASM_RUNS=str(tmp_path)), unchanged(tmp_path):

@@ -48,7 +48,7 @@ from ..dataset import measure_statistics
 from ..demo import PIXEL_M
 from ..losses import make_loss
 from ..processes import Process, start
-from ..run import Run, open_run, read_kept
+from ..run import Run, RunFile, open_run, read_kept
 from ..scoring import finish_run, score_run
 from ..settings import RunSettings, make_settings
 from ..store import Store, prepare
@@ -383,7 +383,7 @@ def anonymous_memory(process: psutil.Process) -> int:  # bytes
 # %% ../../nbs/55_training_speed.ipynb #318293d4
 def rounds_done(folder: Path) -> int:
     "Count the validation rounds that a run has told of."
-    path = folder / "history.csv"
+    path = folder / RunFile.HISTORY
     return len(pd.read_csv(path)) if path.exists() else 0
 
 
