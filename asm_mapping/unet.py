@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODALITIES', 'CONTROLS', 'MERGES', 'DEPTH', 'roles_of', 'Architecture', 'check_architecture', 'probe_levels',
-           'halves', 'Nothing', 'drop_unused', 'make_encoder', 'loaded_parts', 'weights_loaded', 'count_parameters',
-           'pad_to', 'enlarging_weights', 'decode_block', 'Decoder', 'UNet', 'reference_size']
+           'level_channels', 'halves', 'Nothing', 'drop_unused', 'make_encoder', 'loaded_parts', 'weights_loaded',
+           'count_parameters', 'pad_to', 'enlarging_weights', 'decode_block', 'Decoder', 'UNet', 'reference_size']
 
 # %% ../nbs/20_unet.ipynb #344d86fd
 from collections.abc import Mapping, Sequence
@@ -116,6 +116,12 @@ def probe_levels(
         return encoder.eval()(torch.zeros(1, channels, px, px, device=device))
     finally:
         encoder.train(was_training)
+
+
+def level_channels(encoder: nn.Module) -> list[int]:
+    "List the channels of an encoder's levels, from level 0 (the image) on."
+    channels: Any = encoder.out_channels
+    return list(channels)
 
 
 def halves(features: list[Tensor]) -> bool:
@@ -277,8 +283,7 @@ class UNet(nn.Module):
         weights = weights_for(a.weights, roles[0], a.encoder)
         bands = [band for role in roles for band in a.bands(role)] if weights != "none" else ()
         self.encoder = make_encoder(a.encoder, channels, weights, bands=bands)
-        widths: Any = self.encoder.out_channels
-        self.decoder = Decoder(widths, a.decoder_channels, a.scse)
+        self.decoder = Decoder(level_channels(self.encoder), a.decoder_channels, a.scse)
 
     def forward(self, image: Tensor) -> Tensor:
         "Turn (image, channel, row, column) into logits (image, 1, row, column)."
