@@ -173,12 +173,8 @@ class LeanMerge(nn.Module):
             self.sar = getattr(merge, "mix", nn.Identity())
         if merge.kind == "concat":
             weight, bias = merge.mix.weight.data[:, :-2], merge.mix.weight.data[:, -2:, 0, 0].T
-            for name, part, own in zip(
-                ("optical", "sar"),
-                (weight[:, :optical], weight[:, optical:]),
-                bias,
-                strict=True,
-            ):
+            parts = weight[:, :optical], weight[:, optical:]
+            for name, part, own in zip(("optical", "sar"), parts, bias, strict=True):
                 mix = nn.Conv2d(part.shape[1], part.shape[0], 1)
                 mix.weight.data, mix.bias = part.clone(), nn.Parameter(own.clone())
                 setattr(self, name, mix)

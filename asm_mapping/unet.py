@@ -129,7 +129,7 @@ def halves(features: list[Tensor]) -> bool:
     side = features[0].shape[-1]
     return all(f.shape[-2:] == (side >> i, side >> i) for i, f in enumerate(features))
 
-
+# %% ../nbs/20_unet.ipynb #68833ef4
 class Nothing(nn.Module):
     "Stands where an encoder calls a part whose result nobody uses."
 
