@@ -64,7 +64,7 @@ def write_pairs(folder: Path, chips: int, px: int) -> Manifest:
     path.write_text(MANIFEST.replace("planet_nicfi", "sentinel2"))
     return read_manifest(path)
 
-
+# %% ../../nbs/57_gpu_speed.ipynb #f998d16f
 def write_scenes(folder: Path, px: int) -> dict[str, list[Path]]:  # as map settings take them
     "Write the two scenes of a square."
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ class Clock(Callback):
         counted = self.moments[len(self.moments) // 4 :]
         return (len(counted) - 1) / (counted[-1] - counted[0])
 
-
+# %% ../../nbs/57_gpu_speed.ipynb #c4f2e7ff
 def peak_gb(device: torch.device) -> float:
     "Tell the most memory that tensors took on a GPU since this was asked; NaN on a CPU."
     if device.type != "cuda":
@@ -192,7 +192,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         found["gpu_capability"] = f"{facts.major}.{facts.minor}"
     return found | {"accelerator": device.type}
 
-
+# %% ../../nbs/57_gpu_speed.ipynb #25688dd9
 def measure_gpu(
     out: Path,  # folder of the tables
     *,

@@ -164,7 +164,7 @@ def window_megapixels(settings: dict) -> float:
         sides.append(sum(part.stop - part.start for part in parts))
     return float(np.prod(sides)) / 1e6
 
-
+# %% ../../nbs/56_mapping_speed.ipynb #200e485b
 def prototype_rate(tiles: int = 10, px: int = 1024, threads: int = 0) -> float:  # Mpx/s
     "Time the forward pass of the network of the prototype's shape, tile by tile."
     torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
