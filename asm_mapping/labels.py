@@ -280,7 +280,7 @@ def place_shapes(
     placed = onto_grid(shapes, grid)
     if placed.empty:
         there = np.round(shapes.to_crs(4326).total_bounds, 3).tolist()
-        here = np.round(grid.footprint().bounds, 3).tolist()
+        here = np.round(shapely.bounds(grid.footprint()), 3).tolist()
         raise UserError(
             f"{path}: none of {len(shapes)} polygons lies in the scene; west, south, east, "
             f"north of the polygons {there}, of the scene {here}"
@@ -943,7 +943,7 @@ def file_names(scenes: Scenes, shapes: dict[str, Path | None]) -> dict[str, Any]
 
 def hashes_of(path: str | Path) -> list[str]:  # hash and name, as sha256sum writes them
     "Hash all files that labels or shapes are read from, but for indexes and locks."
-    files = files_behind([path]) if is_raster(path) else parts_of(check_shapes(path))
+    files = files_behind([Path(path)]) if is_raster(path) else parts_of(check_shapes(path))
     kept = [one for one in files if one.suffix.lower() not in LOOKED_UP and one.stat().st_size]
     return [f"{sha256_of_file(one)}  {one.name}" for one in sorted(kept)]
 

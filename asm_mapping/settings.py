@@ -46,7 +46,7 @@ def names_of(*kinds: str) -> frozenset[str]:
     return frozenset(
         name
         for name, field in RunSettings.model_fields.items()
-        if (field.json_schema_extra or {}).get("kind") in kinds
+        if isinstance(extra := field.json_schema_extra, dict) and str(extra["kind"]) in kinds
     )
 
 # %% ../nbs/24_settings.ipynb #ec41a6fd
