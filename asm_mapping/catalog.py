@@ -247,7 +247,7 @@ def read_manifest(
             table["sensor"] = sensor_from(table["sensor"], role, f"{path}: {role}.sensor")
     return manifest_from(fields | {"path": path, "root": folder.resolve()})
 
-
+# %% ../nbs/12_catalog.ipynb #49600ae2
 def manifest_from(
     fields: dict,  # a manifest's fields, sensors made
 ) -> Manifest:

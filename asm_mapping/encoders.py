@@ -191,7 +191,7 @@ def weight_sets(name: str) -> list[str]:
         sets = [*smp.encoders.encoders[name]["pretrained_settings"]]
     return sets + [known for encoder, known in (*PUBLISHED, *PACKAGED) if encoder == name]
 
-
+# %% ../nbs/19_encoders.ipynb #835eceb8
 def check_encoder(
     name: str,  # an smp encoder, or `tu-` and a timm model
     weights: str,  # "none", the name of a set of weights, or a file
@@ -244,7 +244,7 @@ def fetch(
         refuse_other(path, digits, f"{path} is damaged: delete it")
     return path
 
-
+# %% ../nbs/19_encoders.ipynb #ebb31c9f
 def refuse_other(path: Path, digits: str, why: str) -> None:
     "Refuse a file whose sha256 begins with other digits."
     found = sha256_of_file(path)

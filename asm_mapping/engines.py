@@ -196,7 +196,7 @@ def example_inputs(
         return images
     return [*images, *(torch.ones(1, 1, sides[r], sides[r]) for r in architecture.roles)]
 
-
+# %% ../nbs/41_engines.ipynb #77e52e1c
 @contextmanager
 def quiet() -> Iterator[None]:
     "Keep tracers and progress bars of other libraries to ourselves."
@@ -204,7 +204,7 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         yield
 
-
+# %% ../nbs/41_engines.ipynb #4cb659f2
 def onnx_graph(
     network: nn.Module, architecture: Architecture, threads: int, whole: bool
 ) -> Callable[[list[NDArray]], NDArray]:

@@ -131,7 +131,7 @@ def encode_seen(
         return encoder(image)[1:]
     return [place_seen(feature, seen) for feature in encoder(image[seen])[1:]]
 
-
+# %% ../nbs/21_fusion.ipynb #29406a84
 def place_seen(feature: Tensor, seen: Tensor) -> Tensor:
     "Put the features of the seen chips in their places in the batch, zeros elsewhere."
     whole = feature.new_zeros(len(seen), *feature.shape[1:])

@@ -306,7 +306,7 @@ def raster_kind(
             regular_file(path.with_name(name))
     return kind
 
-
+# %% ../nbs/06_inputs.ipynb #d3891832
 @lru_cache(maxsize=100)
 def _odd_names(folder: Path, changed: int) -> list[str]:
     "List pipes and devices, links to them too, in a folder as it was last changed."
@@ -419,7 +419,7 @@ def open_raster(
         raise
     return source
 
-
+# %% ../nbs/06_inputs.ipynb #57ec5c3d
 @lru_cache(maxsize=1000)
 def _judged(path: Path, kinds: tuple[str, ...], changed: int, size: int) -> str:
     "Remember what a raster is, as long as it stays the same."

@@ -958,7 +958,7 @@ def made_before(out: Path, done: Path, plan: str) -> dict[str, Any] | None:
         return None
     return told["summary"] if told["chips"] == sha256_of_file(chips) else None
 
-
+# %% ../nbs/18_labels.ipynb #b5e5746b
 def fill_folder(
     out: Path,
     done: Path,  # file to note in what was made

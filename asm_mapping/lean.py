@@ -159,7 +159,7 @@ def weighed(feature: Tensor, share: Tensor | None) -> Tensor:
     "Multiply by the share of valid pixels; None: all are valid."
     return feature if share is None else feature * share
 
-
+# %% ../nbs/40_lean.ipynb #bf6cd2e8
 class LeanMerge(nn.Module):
     "A merge that mixes each sensor by itself."
 

@@ -84,7 +84,7 @@ def make_loss(
         check_parameter(key, value)
     return partial(on_scored, partial(FUNCTIONS[name], **parameters))
 
-
+# %% ../nbs/22_losses.ipynb #638ae4ea
 def check_parameter(name: str, value: float) -> None:
     "Refuse a value that a loss cannot use."
     if name == "focal_gamma" and not (value == 0 or 1 <= value <= 10):

@@ -303,7 +303,7 @@ def map_shape(
     west, south, east, north = chips.total_bounds
     return (north - south) / max((east - west) * np.cos(np.radians((south + north) / 2)), 1e-9)
 
-
+# %% ../nbs/50_plots.ipynb #adc507b9
 def draw_footprints(
     axes: Axes, chips: gpd.GeoDataFrame, splits: pd.DataFrame, fold: str
 ) -> None:
@@ -836,7 +836,7 @@ def error_image(
     scored: np.ndarray,  # (row, column) bool
     threshold: float,  # of the run, chosen on validation
 ) -> np.ndarray:  # (row, column, 4); transparent where not scored
-    "Colour what a model found, invented and missed."
+    "Colour true positives, false positives and false negatives."
     said, true = probability >= threshold, mask == 1
     image = np.ones((*mask.shape, 4))
     for colour, where in zip(

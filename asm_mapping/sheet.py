@@ -511,7 +511,7 @@ class LostBlock:
     column: int
     why: str
 
-
+# %% ../nbs/10_sheet.ipynb #0c8ca1ae
 def read_sheet(
     sheet: Sheet,
     role: str,

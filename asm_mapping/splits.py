@@ -102,7 +102,7 @@ def blocks(
     ]
     return pd.Series(names, index=chips.index)
 
-
+# %% ../nbs/14_splits.ipynb #9594da01
 def base_units(
     chips: GeoDataFrame,
     block_m: float,  # side of a block in metres, where no group is declared
@@ -144,7 +144,7 @@ def equal_pairs(
                 pairs.append((first, i))
     return np.array(pairs, int).reshape(-1, 2)
 
-
+# %% ../nbs/14_splits.ipynb #fd91bc17
 def make_units(
     chips: GeoDataFrame,  # the chip table
     block_m: float,  # side of a block in metres, where no group is declared
@@ -258,7 +258,7 @@ def draw_folds(
     shares = as_shares(features)
     return min(drawn, key=lambda fold: strain(loads(shares, fold, folds), 1 / folds).sum())
 
-
+# %% ../nbs/14_splits.ipynb #c4e67342
 def draw_validation(
     table: pd.DataFrame,  # from unit_table, without the units that test
     share: float,  # of the units

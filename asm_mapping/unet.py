@@ -181,7 +181,7 @@ def make_encoder(
         encoder.loaded = told | {"tensors": len(encoder.state_dict())}
     return encoder
 
-
+# %% ../nbs/20_unet.ipynb #edaa3488
 def loaded_parts(model: nn.Module) -> list[dict[str, Any]]:  # one a pretrained encoder
     "Tell what was loaded into the encoders of a model."
     parts = (getattr(module, "loaded", None) for module in model.modules())

@@ -284,7 +284,7 @@ def prototype_pass(manifest: Manifest, chips: Iterable[str]) -> int:  # chips
     "Read some chips as the prototype did."
     return len([read_like_the_prototype(manifest, chip) for chip in chips])
 
-
+# %% ../../nbs/55_training_speed.ipynb #433c20fd
 def train_pass(
     network: nn.Module,
     loader: Iterable[dict[str, Tensor]],  # of batches; loading counts
@@ -364,7 +364,7 @@ def train_asked() -> None:
     fitted = fit(run)
     finish_run(run, fitted, score_run(run, fitted))
 
-
+# %% ../../nbs/55_training_speed.ipynb #eb448260
 def anonymous_memory(process: psutil.Process) -> int:  # bytes
     "Measure what a process holds for itself, children included; 0 once it has ended."
     total = 0
