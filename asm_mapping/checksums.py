@@ -46,7 +46,7 @@ def read_checksums(folder: Path) -> dict[str, str]:  # name: hash
         raise UserError(f"{path} is damaged: bring it back, or make {folder} again")
     return {one[2]: one[1] for one in found}
 
-# %% ../nbs/04_checksums.ipynb #7fbd2735
+
 def digest(path: Path) -> str:  # 64 hexadecimal digits
     "Hash a file, once in this process for each state of it."
     state = Path(path).stat()
@@ -75,7 +75,7 @@ def changed_files(
             told.append(f"{folder / name} is damaged or was changed since it was written")
     return told
 
-# %% ../nbs/04_checksums.ipynb #93b1f0e8
+
 def is_recorded(folder: Path) -> bool:
     "Say whether a folder has a record; one that lost it is a UserError."
     if (folder / CHECKSUMS).exists():

@@ -303,7 +303,7 @@ def work_beside(path: Path) -> Iterator[Path]:  # of the same name, in a folder 
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/00_config.ipynb #714a5173
+
 def sweep(folder: Path) -> None:
     "Remove what killed writers of this machine have left in a folder."
     for left in Path(folder).glob(".asm-*-*"):
@@ -475,7 +475,7 @@ def read_record(path: Path) -> dict[str, list[dict]]:  # name: what was written 
     record = Path(path).with_name(f".{Path(path).name}.asm") / RECORD
     return read_json(record)["files"] if record.exists() else {}
 
-# %% ../nbs/00_config.ipynb #baeef72e
+
 def note_files(
     path: Path,  # the output
     made: dict[str, tuple[Path, Path]],  # name: the new file, and where it will go

@@ -419,7 +419,7 @@ def open_raster(
         raise
     return source
 
-# %% ../nbs/06_inputs.ipynb #57ec5c3d
+
 @lru_cache(maxsize=1000)
 def _judged(path: Path, kinds: tuple[str, ...], changed: int, size: int) -> str:
     "Remember what a raster is, as long as it stays the same."

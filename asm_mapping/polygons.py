@@ -401,7 +401,7 @@ def drop_straight(
         shapely.linearrings(points[bend], indices=ring[bend]), indices=owner
     )
 
-# %% ../nbs/47_polygons.ipynb #3f0a2dcf
+
 def join_pieces(
     pieces: pd.DataFrame,  # of closed sites
     first: int,  # number of the first site
@@ -503,7 +503,7 @@ def outline_boxes(
     high = np.maximum.reduceat(np.maximum(corners, after), start, axis=0)
     return np.concatenate([low, high], axis=1), owner[ring[start]]
 
-# %% ../nbs/47_polygons.ipynb #0ccce778
+
 def must_wait(
     sites: pd.DataFrame,  # closed
     pieces: pd.DataFrame,  # of open sites
@@ -625,7 +625,7 @@ def whole_sites(
                 for start in range(0, max(1, len(sites)), BATCH):
                     yield sites[start : start + BATCH]
 
-# %% ../nbs/47_polygons.ipynb #2a3759d4
+
 def counted(blocks: Iterable[tuple], bar: tqdm) -> Iterator[tuple]:
     "Tell a progress bar of every block that is done."
     for block in blocks:

@@ -182,7 +182,7 @@ def quantise(
         refuse_taken(folder, replace=True)
         return quantise_and_measure(finished, force, chips)
 
-# %% ../nbs/42_quantise.ipynb #3ad7f3dd
+
 def quantise_and_measure(finished: Finished, force: bool, chips: int) -> dict:  # the card
     "Quantise a network, and write the copy if it loses little."
     architecture = architecture_of(finished.card)
