@@ -70,7 +70,7 @@ class Draw:
     looks: float  # shape of the SAR noise, 0: none
     key: tuple[int, int, int]  # seed, pass, chip number
 
-
+# %% ../nbs/15_augment.ipynb #05555913
 def draw_chip(
     augmentation: Augmentation,  # how far
     key: tuple[int, int, int],  # seed, pass, chip number

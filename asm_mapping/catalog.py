@@ -78,7 +78,7 @@ class Table(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-
+# %% ../nbs/12_catalog.ipynb #f2a283f0
 class RoleFiles(Table):
     "The files of one sensor."
 
@@ -124,7 +124,7 @@ class MaskFiles(Table):
             raise ValueError(f"the value {twice} has two meanings")
         return self
 
-
+# %% ../nbs/12_catalog.ipynb #488ec151
 class IndexTable(Table):
     "A CSV file with one row a chip."
 
@@ -214,7 +214,7 @@ def check_manifest(manifest: Manifest) -> None:
             raise ValueError(f"path {pattern!r} leaves the root")
     if manifest.optical is not None and manifest.optical.ratio is not None:
         raise ValueError("ratio belongs to [sar]: the optical grid is the reference")
-    if manifest.optical is None and manifest.sar.ratio is not None:
+    if manifest.optical is None and manifest.role("sar").ratio is not None:
         raise ValueError("sar.ratio needs [optical]: without it SAR is the reference itself")
     for name in manifest.roles:
         other = manifest.role(name).invalid_with
@@ -247,7 +247,7 @@ def read_manifest(
             table["sensor"] = sensor_from(table["sensor"], role, f"{path}: {role}.sensor")
     return manifest_from(fields | {"path": path, "root": folder.resolve()})
 
-
+# %% ../nbs/12_catalog.ipynb #49600ae2
 def manifest_from(
     fields: dict,  # a manifest's fields, sensors made
 ) -> Manifest:
@@ -298,7 +298,8 @@ def list_chips(
 ) -> pd.DataFrame:  # chip, group, optical, sar, mask (relative paths, "" if absent), indexed
     "List every chip that has a file or an index row, without those excluded."
     patterns = {part: getattr(manifest, part).path for part in manifest.parts}
-    found, taken = {}, set()
+    found: dict[str, dict[str, str]] = {}
+    taken: set[str] = set()
     for part in sorted(patterns, key=lambda part: -len(patterns[part].replace("{chip}", ""))):
         files = find_files(manifest.root, patterns[part])
         found[part] = {chip: file for chip, file in files.items() if file not in taken}
@@ -401,21 +402,22 @@ def read_sample(
     manifest: Manifest,  # its index has been read and found good
 ) -> dict[str, tuple[str, float]]:  # chip id -> stratum, weight; empty where none are declared
     "Read what each chip stands for; a weight that is no positive number is a UserError."
-    wanted, found = manifest.index, {}
+    wanted = manifest.index
+    found: dict[str, tuple[str, float]] = {}
     if wanted is None or (wanted.stratum is None and wanted.weight is None):
         return found
     path = manifest.root / wanted.path
     header, *rows = read_table(path)
     for row in rows:
         told = dict(zip(header, row, strict=True))
+        given = told[wanted.weight] if wanted.weight else "1"
         try:
-            weight = float(told[wanted.weight]) if wanted.weight else 1.0
+            weight = float(given)
         except ValueError:
             weight = 0.0
         if not 0 < weight < float("inf"):
             raise UserError(
-                f"{path}: chip {told[wanted.chip]!a}: weight {told[wanted.weight]!a} is no "
-                "positive number"
+                f"{path}: chip {told[wanted.chip]!a}: weight {given!a} is no positive number"
             )
         found[told[wanted.chip]] = (told[wanted.stratum] if wanted.stratum else "", weight)
     return found
@@ -491,7 +493,7 @@ class FileContent(NamedTuple):
     sheet: Sheet
     pixels: Pixels
 
-
+# %% ../nbs/12_catalog.ipynb #cee7d5af
 @dataclass
 class ChipRecord:
     "A chip's arrays, facts and problems."
@@ -515,6 +517,13 @@ class ChipRecord:
     stratum: str = ""  # that it was drawn from
     weight: float = 1.0  # places of the landscape that it stands for
 
+    @property
+    def placed(self) -> Grid:
+        "Return the reference grid, of a record in which it was settled."
+        if self.grid is None:
+            raise ValueError(f"chip {self.chip} has no grid")
+        return self.grid
+
     def blame(self, part: str, why: str) -> None:
         "Note a problem of one of the files."
         self.problems.append(Problem(self.files[part], why))
@@ -533,8 +542,8 @@ def inspect_chip(
     sha256 = {part: hashes.get(file, "") for part, file in files.items()}
     record = ChipRecord(row["chip"], row["group"], files, sha256)
     record.stratum, record.weight = row.get("stratum", ""), row.get("weight", 1.0)
-    read = {part: read_part(manifest, record, part) for part in files if files[part]}
-    read = {part: content for part, content in read.items() if content is not None}
+    tried = {part: read_part(manifest, record, part) for part in files if files[part]}
+    read = {part: content for part, content in tried.items() if content is not None}
     if settle_grid(manifest, record, read, ratio):
         if "mask" in read:
             record.mask = judge_mask(manifest, record, read["mask"])
@@ -591,15 +600,15 @@ def settle_grid(
     grids = {part: content.sheet.grid for part, content in read.items()}
     record.grid = grids[first]
     located = next((part for part in (first, "sar") if part in grids and grids[part].crs), None)
-    try:
-        if located:
-            record.geometry = grids[located].footprint()
-            record.crs = grids[located].crs.to_string()
-    except UserError as error:
-        record.blame(located, str(error))
-        return False
+    if located:
+        try:
+            record.geometry, crs = grids[located].footprint(), grids[located].crs
+            record.crs = crs.to_string() if crs else ""
+        except UserError as error:
+            record.blame(located, str(error))
+            return False
     if manifest.reference == "optical" and "sar" in manifest.roles:
-        record.ratio = ratio or manifest.sar.ratio or 1
+        record.ratio = ratio or manifest.role("sar").ratio or 1
         if "sar" in read and not settle_ratio(manifest, record, grids["sar"], ratio):
             del read["sar"]
     return True
@@ -608,12 +617,12 @@ def settle_grid(
 def settle_ratio(manifest: Manifest, record: ChipRecord, sar: Grid, ratio: int | None) -> bool:
     "Settle how many reference pixels a SAR pixel has; False and a problem if it cannot fit."
     try:
-        fitting = nearest_ratio(sar, record.grid)
+        fitting = nearest_ratio(sar, record.placed)
     except UserError as error:
         record.blame("sar", str(error))
         return False
-    record.ratio = ratio or manifest.sar.ratio or fitting
-    if fitting != record.ratio and (sar.crs is None or record.grid.crs is None):
+    record.ratio = ratio or manifest.role("sar").ratio or fitting
+    if fitting != record.ratio and (sar.crs is None or record.placed.crs is None):
         record.blame(
             "sar", f"its size fits ratio {fitting}, the dataset has ratio {record.ratio}"
         )
@@ -626,7 +635,8 @@ UNDECLARED = 2
 
 def judge_mask(manifest: Manifest, record: ChipRecord, read: FileContent) -> np.ndarray | None:
     "Turn a mask's values into 0, 1 and 255; None and a problem if it does not fit."
-    rules, mask, chip, lies = manifest.mask, read.pixels.values[0], record.grid, read.sheet.grid
+    rules, mask, lies = manifest.mask, read.pixels.values[0], read.sheet.grid
+    chip = record.placed
     if mask.shape != (chip.height, chip.width):
         size = f"{chip.height} x {chip.width}"
         record.blame("mask", f"mask of {mask.shape[0]} x {mask.shape[1]}, the chip has {size}")
@@ -673,8 +683,8 @@ def place_role(
     if values.dtype.kind == "f":
         values = np.where(valid != 0, values, 0).astype(np.float32)
     if role != manifest.reference:
-        target = aligned_grid(record.grid, record.ratio)
-        if grid.crs and record.grid.crs:
+        target = aligned_grid(record.placed, record.ratio)
+        if grid.crs and record.placed.crs:
             values, valid = warp(values, valid, grid, target, sensor)
         else:
             size = (target.height, target.width)
@@ -703,8 +713,8 @@ def judge_chips(
 
 # %% ../nbs/12_catalog.ipynb #3c27a0a4
 def map_chips(
-    work: Callable[[dict], Any],  # what to do with a row
-    rows: list[dict],  # of `list_chips`
+    work: Callable[[Any], Any],  # what to do with a row
+    rows: Sequence,  # of `list_chips`, or other things that become chips
     label: str,  # shown before the bar
     *,
     jobs: int | None = None,  # threads; None: as many as cores
@@ -935,7 +945,7 @@ def table_counts(table: pd.DataFrame, roles: tuple[str, ...]) -> dict:
 # %% ../nbs/12_catalog.ipynb #24688795
 def equal_files(table: pd.DataFrame, roles: tuple[str, ...]) -> list[tuple[str, str]]:
     "Pair chips whose image files have the same bytes: each with the first of its kind."
-    pairs = {}
+    pairs: dict[tuple[str, str], None] = {}
     for role in roles:
         for digest, chips in table.groupby(f"{role}_sha256")["chip"]:
             if digest:
@@ -945,20 +955,18 @@ def equal_files(table: pd.DataFrame, roles: tuple[str, ...]) -> list[tuple[str, 
 
 def missing_files(manifest: Manifest, rows: list[dict]) -> list[Problem]:
     "Name files that partners or the index call for, and files that the index lacks."
-    found = []
+    found, index = [], manifest.index.path if manifest.index else ""
     for row in rows:
         absent = [part for part in manifest.parts if not row[part]]
         if len(absent) == len(manifest.parts):
-            found.append(Problem(manifest.index.path, f"chip {row['chip']} has no files"))
+            found.append(Problem(index, f"chip {row['chip']} has no files"))
             continue
         for part in absent:
             file = getattr(manifest, part).path.replace("{chip}", row["chip"])
             found.append(Problem(file, f"missing: chip {row['chip']} has no {part} file"))
         if not row["indexed"]:
             file = next(row[part] for part in manifest.parts if row[part])
-            found.append(
-                Problem(file, f"chip {row['chip']} has no row in {manifest.index.path}")
-            )
+            found.append(Problem(file, f"chip {row['chip']} has no row in {index}"))
     return found
 
 # %% ../nbs/12_catalog.ipynb #bbbf74ab

@@ -277,7 +277,7 @@ def own_folder(path: Path) -> Path:
             "choose another name for the output"
         )
 
-
+# %% ../nbs/00_config.ipynb #dbf9d907
 def hidden_folder(path: Path) -> Path:
     "Make the hidden folder that goes with an output, or find it again."
     path = Path(path).absolute()
@@ -313,7 +313,7 @@ def sweep(folder: Path) -> None:
             if mark.read_text() == socket.gethostname():
                 shutil.rmtree(left, ignore_errors=True)
 
-
+# %% ../nbs/00_config.ipynb #4e89541a
 @contextmanager
 def whole_file(
     path: Path,  # where the finished file goes; replaced if it exists
@@ -413,7 +413,7 @@ HOLDER = "held-by.txt"  # beside a lock: who holds it
 class HeldError(UserError):
     "Another process writes what is asked for."
 
-
+# %% ../nbs/00_config.ipynb #2c23b95b
 @contextmanager
 def only_one(
     path: Path,  # what must have one writer

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RGB', 'S2_BANDS', 'S2_MEAN', 'S2_STD', 'HUB', 'PUBLISHED', 'LITE', 'PACKAGED', 'DEFAULT_ENCODER', 'DEFAULT_WEIGHTS',
            'SSL4EO', 'TENSOR_FILES', 'STEM', 'EXPANDING', 'PLAIN', 'COMMON', 'Published', 'radar', 'Packaged', 'lite',
-           'by_sensor', 'weights_for', 'is_file', 'whole_paths', 'weight_hashes', 'check_encoder', 'fetch',
-           'refuse_other', 'first_line', 'KeyMap', 'read_key_map', 'read_tensors', 'Pretrained', 'from_file',
+           'by_sensor', 'weights_for', 'is_file', 'whole_paths', 'weight_hashes', 'weight_sets', 'check_encoder',
+           'fetch', 'refuse_other', 'first_line', 'KeyMap', 'read_key_map', 'read_tensors', 'Pretrained', 'from_file',
            'timm_names', 'from_package', 'band_name', 'fitted_kernels', 'standardised', 'from_hub', 'pretrained',
            'misfit', 'first_convolution', 'load_encoder']
 
@@ -52,7 +52,7 @@ S2_STD = (791.0, 854.3, 878.7, 1144.9, 1127.5, 1164.2, 1276.0, 1249.5, 1345.9,
           577.5, 47.5, 1340.0, 1142.9)  # fmt: skip
 HUB = "https://hf.co/torchgeo"
 
-
+# %% ../nbs/19_encoders.ipynb #1d4bbf23
 @dataclass(frozen=True)
 class Published:
     "A file of weights that torchgeo publishes."
@@ -182,6 +182,16 @@ def weight_hashes(weights: str, roles: Sequence[str]) -> dict[str, str]:  # file
     return {str(path): sha256_of_file(path) for path in there}
 
 # %% ../nbs/19_encoders.ipynb #7ad27fd8
+def weight_sets(name: str) -> list[str]:
+    "Name the sets of weights that an encoder has."
+    if name.startswith("tu-"):
+        tags = timm.models.get_arch_pretrained_cfgs(name[3:])
+        sets = [tag.partition(".")[2] for tag in tags]
+    else:
+        sets = [*smp.encoders.encoders[name]["pretrained_settings"]]
+    return sets + [known for encoder, known in (*PUBLISHED, *PACKAGED) if encoder == name]
+
+# %% ../nbs/19_encoders.ipynb #835eceb8
 def check_encoder(
     name: str,  # an smp encoder, or `tu-` and a timm model
     weights: str,  # "none", the name of a set of weights, or a file
@@ -199,11 +209,7 @@ def check_encoder(
         if not Path(weights).is_file():
             raise UserError(f"weights {weights}: there is no such file")
         return
-    if universal:
-        sets = [tag.partition(".")[2] for tag in timm.models.get_arch_pretrained_cfgs(name[3:])]
-    else:
-        sets = [*smp.encoders.encoders[name]["pretrained_settings"]]
-    sets += [known for encoder, known in (*PUBLISHED, *PACKAGED) if encoder == name]
+    sets = weight_sets(name)
     if weights != "none" and weights not in sets:
         told = ", ".join(tag for tag in ("none", *sets) if tag)
         raise UserError(f"encoder {name} has no weights {weights!r}; there are: {told}")
@@ -238,7 +244,7 @@ def fetch(
         refuse_other(path, digits, f"{path} is damaged: delete it")
     return path
 
-
+# %% ../nbs/19_encoders.ipynb #ebb31c9f
 def refuse_other(path: Path, digits: str, why: str) -> None:
     "Refuse a file whose sha256 begins with other digits."
     found = sha256_of_file(path)
@@ -301,7 +307,7 @@ def read_tensors(path: Path, key: str = "state_dict") -> dict[str, Tensor]:
         )
     return found
 
-
+# %% ../nbs/19_encoders.ipynb #2bb9cf50
 @dataclass(frozen=True)
 class Pretrained:
     "Weights as an encoder names them."
@@ -356,7 +362,7 @@ def timm_names(
             names[name] = f"{STEM[part[0]]}.{part[2]}"
     return names
 
-
+# %% ../nbs/19_encoders.ipynb #b1a385b5
 def from_package(packaged: Packaged, encoder: str) -> Pretrained:
     "Read the weights of an encoder from an installed package."
     path = packaged.path()
@@ -434,7 +440,7 @@ def from_hub(name: str, weights: str) -> Pretrained:
         )
     return Pretrained(encoder.state_dict(), RGB)
 
-
+# %% ../nbs/19_encoders.ipynb #6b9a3871
 def pretrained(name: str, weights: str) -> Pretrained:
     "Get weights by their name or file; what cannot be had is a UserError."
     if is_file(weights):
@@ -462,7 +468,7 @@ def misfit(
         if names
     )
 
-
+# %% ../nbs/19_encoders.ipynb #cf33ab09
 def first_convolution(
     name: str,
 ) -> tuple[str, dict[str, Tensor]]:  # its weight; the whole state

@@ -26,7 +26,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -77,14 +77,16 @@ def inputs_of(
     masks: bool,  # whether the graph takes them
 ) -> list[NDArray[np.float32]]:  # images, then masks (1, 1, row, column)
     "List what a graph takes; what is invalid becomes zero."
-    images, seen = [], []
+    images: list[NDArray[np.float32]] = []
+    seen: list[NDArray[np.float32]] = []
     for role in roles:
         image, valid = window[role], np.asarray(window[f"{role}_valid"], bool)
         if not valid.all():
             image = np.where(valid[:, None], image, np.float32(0))
         images.append(np.ascontiguousarray(image, np.float32))
-        seen.append(valid[:, None].astype(np.float32) if masks else None)
-    return [*images, *seen] if masks else images
+        if masks:
+            seen.append(valid[:, None].astype(np.float32))
+    return [*images, *seen]
 
 # %% ../nbs/41_engines.ipynb #f47ca040
 class Graphs:
@@ -96,7 +98,8 @@ class Graphs:
         make: Callable[[bool], Callable[[list[NDArray]], NDArray]],  # True: without masks
     ) -> None:
         self.roles, self.masked = architecture.roles, architecture.modality in MASKED
-        self.make, self.made, self.lock = make, {}, threading.Lock()
+        self.made: dict[bool, Callable[[list[NDArray]], NDArray]] = {}
+        self.make, self.lock = make, threading.Lock()
         self.graph(True)
 
     def graph(self, whole: bool) -> Callable[[list[NDArray]], NDArray]:
@@ -164,7 +167,7 @@ def half_graph(
     device: torch.device,
 ) -> Callable[[list[NDArray]], NDArray]:  # images, then masks if there are any
     "Run a network in half precision."
-    single = lean(network).to(device, memory_format=torch.channels_last)
+    single = lean(network).to(device).to(memory_format=torch.channels_last)
     half = halved(single)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
@@ -193,7 +196,7 @@ def example_inputs(
         return images
     return [*images, *(torch.ones(1, 1, sides[r], sides[r]) for r in architecture.roles)]
 
-
+# %% ../nbs/41_engines.ipynb #77e52e1c
 @contextmanager
 def quiet() -> Iterator[None]:
     "Keep tracers and progress bars of other libraries to ourselves."
@@ -201,7 +204,7 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         yield
 
-
+# %% ../nbs/41_engines.ipynb #4cb659f2
 def onnx_graph(
     network: nn.Module, architecture: Architecture, threads: int, whole: bool
 ) -> Callable[[list[NDArray]], NDArray]:
@@ -214,7 +217,7 @@ def onnx_graph(
     free = {name: {2: f"rows of {name}", 3: f"columns of {name}"} for name in names}
     with quiet():
         torch.onnx.export(
-            lean(network, split=False), example, buffer,
+            lean(network, split=False), example, cast(Any, buffer),  # its types know no buffer
             input_names=names, dynamic_axes=free, dynamo=False,
         )  # fmt: skip
     options = onnxruntime.SessionOptions()
@@ -250,7 +253,8 @@ def openvino_graph(model: Any, threads: int) -> Callable[[list[NDArray]], NDArra
     "Compile a converted model for each size of window that comes."
     import openvino
 
-    core, lock, requests = openvino.Core(), threading.Lock(), {}
+    core, lock = openvino.Core(), threading.Lock()
+    requests: dict[tuple, Any] = {}  # sizes of a window: openvino.InferRequest
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -262,7 +266,7 @@ def openvino_graph(model: Any, threads: int) -> Callable[[list[NDArray]], NDArra
         return sizes[0][-2] * sizes[0][-1]
 
     def fitting(sizes: tuple) -> Any:  # openvino.InferRequest
-        while requests and sum(map(pixels, requests)) + pixels(sizes) > GRAPHS_PX:
+        while requests and sum(pixels(one) for one in requests) + pixels(sizes) > GRAPHS_PX:
             del requests[next(iter(requests))]
         fixed = model.clone()
         fixed.reshape(dict(enumerate(map(list, sizes))))
@@ -351,7 +355,7 @@ def without_masks(
     model.validate_nodes_and_infer_types()
     return model
 
-
+# %% ../nbs/41_engines.ipynb #5b4ca3f0
 def int8_graph(
     model: Any,  # openvino.Model, quantised
     roles: Sequence[str],
@@ -402,21 +406,12 @@ def installed_engines(
 def compiler(
     model: Path,
     name: str,
-    network: nn.Module,
+    network: nn.Module | None,  # None: int8, which has a file of its own
     architecture: Architecture,
     threads: int,
     gpu: int,
 ) -> Callable[[bool], Callable[[list[NDArray]], NDArray]]:  # True: without masks
     "Say how an engine's graphs are made."
-    if name == "cuda":
-        graph = half_graph(network, torch.device("cuda", gpu % torch.cuda.device_count()))
-        return lambda whole: graph  # it takes masks or does without
-    if name == "onnx":
-        return lambda whole: onnx_graph(network, architecture, threads, whole)
-    if name == "openvino":
-        return lambda whole: openvino_graph(
-            openvino_model(network, architecture, whole), threads
-        )
 
     def from_file(whole: bool) -> Callable[[list[NDArray]], NDArray]:
         import openvino
@@ -424,7 +419,14 @@ def compiler(
         quantised = openvino.Core().read_model(model / "int8" / INT8_FILES[0])
         return int8_graph(quantised, architecture.roles, threads, whole)
 
-    return from_file
+    if network is None:
+        return from_file
+    if name == "cuda":
+        graph = half_graph(network, torch.device("cuda", gpu % torch.cuda.device_count()))
+        return lambda whole: graph  # it takes masks or does without
+    if name == "onnx":
+        return lambda whole: onnx_graph(network, architecture, threads, whole)
+    return lambda whole: openvino_graph(openvino_model(network, architecture, whole), threads)
 
 # %% ../nbs/41_engines.ipynb #669532e4
 def cores() -> int:
@@ -447,7 +449,7 @@ def open_engine(
         load_int8_card(model)
     architecture = architecture_of(load_card(model))
     network = None if name == "int8" else load_artefact(model)[0]
-    if name == "eager":
+    if network is not None and name == "eager":
         return Engine(name, eager_work(network, architecture.roles, threads))
     try:
         make = compiler(model, name, network, architecture, threads, gpu)
@@ -542,7 +544,7 @@ def probe_window(
         window[f"{role}_valid"] = np.ones((1, side, side), bool)
     return window
 
-
+# %% ../nbs/41_engines.ipynb #c2767515
 def half_valid(window: Window) -> dict[str, NDArray]:
     "Hide the left half from the optical sensor and the lower half from radar."
     hidden = {key: array.copy() for key, array in window.items()}
@@ -570,7 +572,8 @@ def probe(
         engine = open_engine(model, name, threads=threads)
         logits[f"{number} clear"] = engine.run(window)
         logits[f"{number} half"] = engine.run(half_valid(window))
-        times, end = [], time.perf_counter() + seconds
+        times: list[float] = []
+        end = time.perf_counter() + seconds
         while len(times) < 3 or time.perf_counter() < end:
             started = time.perf_counter()
             engine.run(window)
@@ -578,7 +581,7 @@ def probe(
         total += statistics.median(times)
     return total, logits
 
-
+# %% ../nbs/41_engines.ipynb #50e34d30
 def run_probe() -> None:
     "Probe one engine in this process and leave the result in a file."
     given = json.loads(sys.argv[1])
@@ -587,7 +590,8 @@ def run_probe() -> None:
         taken, logits = probe(given.pop("models"), given.pop("name"), **given)
     except UserError as error:
         sys.exit(str(error))
-    np.savez(out, seconds=np.float64(taken), **logits)
+    arrays: dict[str, Any] = {"seconds": np.float64(taken), **logits}
+    np.savez(out, **arrays)
 
 # %% ../nbs/41_engines.ipynb #49836d39
 BOUNDS = {  # engine: largest, mean difference of probability; least share of equal classes
@@ -616,7 +620,7 @@ def agreement(
         worst["same"] = min(worst["same"], same)
     return worst
 
-
+# %% ../nbs/41_engines.ipynb #56e4ab4d
 def disagreement(name: str, gaps: Mapping[str, float]) -> str:
     "Say how an engine is out of its bounds; empty if it is not."
     largest, mean, same = BOUNDS[name]
@@ -649,7 +653,8 @@ def pick_engine(
     patience: float = 300.0,  # seconds for all engines together
 ) -> Picked:
     "Take the fastest engine that works here and agrees with PyTorch, or PyTorch untimed."
-    thresholds, rows, reference = [load_card(model).threshold for model in models], [], {}
+    thresholds, rows = [load_card(model).threshold for model in models], []
+    reference: dict[str, NDArray] = {}  # what PyTorch gives
     asked = {"models": [str(model) for model in models], "px": px, "threads": threads}
     end = time.monotonic() + patience
     with tempfile.TemporaryDirectory() as space:

@@ -29,6 +29,7 @@ from asm_mapping.unet import (
     Decoder,
     UNet,
     count_parameters,
+    level_channels,
     make_encoder,
     pad_to,
     reference_size,
@@ -125,12 +126,12 @@ def encode_seen(
         return encoder(image)[1:]
     if not bool(seen.any()):
         return blank_levels(encoder, image)
-    deepest = [side >> len(encoder.out_channels) - 1 for side in image.shape[-2:]]
+    deepest = [side >> len(level_channels(encoder)) - 1 for side in image.shape[-2:]]
     if int(seen.sum()) * deepest[0] * deepest[1] == 1:
         return encoder(image)[1:]
     return [place_seen(feature, seen) for feature in encoder(image[seen])[1:]]
 
-
+# %% ../nbs/21_fusion.ipynb #29406a84
 def place_seen(feature: Tensor, seen: Tensor) -> Tensor:
     "Put the features of the seen chips in their places in the batch, zeros elsewhere."
     whole = feature.new_zeros(len(seen), *feature.shape[1:])
@@ -148,7 +149,7 @@ def memory_format(image: Tensor) -> torch.memory_format:
 def blank_levels(encoder: nn.Module, image: Tensor) -> list[Tensor]:
     "Make levels of zeros, without running the encoder."
     chips, _, height, width = image.shape
-    channels = encoder.out_channels[1:]
+    channels = level_channels(encoder)[1:]
     return [
         image.new_zeros(chips, c, height >> i, width >> i) for i, c in enumerate(channels, 1)
     ]
@@ -180,7 +181,7 @@ class Merge(nn.Module):
         sar_share: Tensor | None,
     ) -> Tensor:  # (B, C, h, w)
         "Merge, so that what is invalid contributes nothing."
-        if self.kind == "pass":
+        if self.kind == "pass" or sar is None or sar_share is None:
             return optical * optical_share
         shares = torch.cat([optical_share, sar_share], 1)
         if self.kind == "concat":
@@ -221,19 +222,17 @@ class LateFusion(nn.Module):
                 for role in ("optical", "sar")
             }
         )
-        optical, sar = (self.encoders[role].out_channels[1:] for role in ("optical", "sar"))
-        sar = [*[0] * self.shift, *sar]
-        self.merges = nn.ModuleList(map(Merge, optical, sar, [a.merge] * DEPTH))
-        self.decoder = Decoder(
-            self.encoders["optical"].out_channels, a.decoder_channels, a.scse
-        )
+        whole, sar = (level_channels(self.encoders[role]) for role in ("optical", "sar"))
+        sar = [*[0] * self.shift, *sar[1:]]
+        self.merges = nn.ModuleList(map(Merge, whole[1:], sar, [a.merge] * DEPTH))
+        self.decoder = Decoder(whole, a.decoder_channels, a.scse)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:  # (B, 1, H, W)
         "Give logits on the reference grid."
         size = reference_size(batch, self.architecture.ratio)
         optical, sar = self.levels(batch, "optical", size), self.levels(batch, "sar", size)
-        sar = [(None, None)] * self.shift + sar
-        merged = [m(*o, *s) for m, o, s in zip(self.merges, optical, sar, strict=True)]
+        there = [*[(None, None)] * self.shift, *sar]
+        merged = [m(*o, *s) for m, o, s in zip(self.merges, optical, there, strict=True)]
         return self.decoder(merged, *size)
 
     def levels(
@@ -313,7 +312,8 @@ def fit_decision(
     found = minimize(
         loss, [0.5, 0.5, 0.0], jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-10
     )
-    return tuple(float(number) for number in found.x)
+    a, b, c = (float(number) for number in found.x)
+    return a, b, c
 
 # %% ../nbs/21_fusion.ipynb #79f6f26a
 class SensorTwice(nn.Module):

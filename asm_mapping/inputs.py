@@ -306,7 +306,7 @@ def raster_kind(
             regular_file(path.with_name(name))
     return kind
 
-
+# %% ../nbs/06_inputs.ipynb #d3891832
 @lru_cache(maxsize=100)
 def _odd_names(folder: Path, changed: int) -> list[str]:
     "List pipes and devices, links to them too, in a folder as it was last changed."

@@ -83,7 +83,7 @@ YES, NO = ("true", "yes", "t", "y", "1", "1.0"), ("false", "no", "f", "n", "0", 
 
 def unsure_rows(
     table: pd.DataFrame,
-    path: Path,  # named in errors
+    path: str | Path,  # named in errors
 ) -> np.ndarray:  # (row,) bool
     "Read the attribute `unsure`, in capitals or not; absent or empty means sure."
     column = next((name for name in table if str(name).lower() == "unsure"), None)
@@ -185,7 +185,7 @@ def judge_labels(
         return f"{path}: {told}"
     raise UserError(f"{path}: {told}. There is no {lacks}: {remedy(path, seen, nodata, lacks)}")
 
-
+# %% ../nbs/18_labels.ipynb #854f5c2f
 def remedy(path: str | Path, seen: Counter, nodata: float | None, lacks: str) -> str:
     "Say how a label raster gets the value that it lacks."
     given, means = shlex.quote(str(path)), WORDS[lacks]
@@ -249,9 +249,9 @@ def read_label_raster(
     warning = judge_labels(path, seen, nodata)
     a, b, c, d, e, f = grid.transform[:6]
     found = [(affine_transform(s, (a, b, d, e, c, f)), k) for k in pieces for s in pieces[k]]
-    shapes, unsure = zip(*found, strict=True) if found else ((), ())
-    unsure = np.array(unsure, bool)
-    table = gpd.GeoDataFrame({"unsure": unsure}, geometry=list(shapes), crs=grid.crs)
+    unsure = np.array([kind for _, kind in found], bool)
+    shapes = [shape for shape, _ in found]
+    table = gpd.GeoDataFrame({"unsure": unsure}, geometry=shapes, crs=grid.crs)
     extent = GeoSeries([grid_box(grid)], crs=grid.crs)
     return Drawn(table, len(table), 0, 0, warning), extent
 
@@ -262,12 +262,13 @@ def onto_grid(
 ) -> GeoSeries:  # in the grid's CRS; only what meets the grid
     "Bring shapes into the grid's CRS."
     if shapes.crs != grid.crs:
-        step = 0.01 if shapes.crs.is_geographic else 1000  # about a kilometre
+        degrees = shapes.crs is not None and shapes.crs.is_geographic
+        step = 0.01 if degrees else 1000  # about a kilometre
         shapes = shapes.segmentize(step).to_crs(grid.crs)
     shapes = shapes[np.isfinite(shapes.bounds.to_numpy()).all(axis=1)]
     return shapes[shapes.intersects(grid_box(grid)) & ~shapes.touches(grid_box(grid))]
 
-
+# %% ../nbs/18_labels.ipynb #0e349f52
 def place_shapes(
     shapes: GeoSeries,
     grid: Grid,
@@ -279,7 +280,7 @@ def place_shapes(
     placed = onto_grid(shapes, grid)
     if placed.empty:
         there = np.round(shapes.to_crs(4326).total_bounds, 3).tolist()
-        here = np.round(grid.footprint().bounds, 3).tolist()
+        here = np.round(shapely.bounds(grid.footprint()), 3).tolist()
         raise UserError(
             f"{path}: none of {len(shapes)} polygons lies in the scene; west, south, east, "
             f"north of the polygons {there}, of the scene {here}"
@@ -300,7 +301,7 @@ def ground_buffer(
         done.append(part.to_crs(plane).buffer(distance_m).to_crs(shapes.crs))
     return pd.concat(done).loc[shapes.index]
 
-
+# %% ../nbs/18_labels.ipynb #c107f88f
 def ring(
     sure: GeoSeries,  # polygons of mines
     distance_m: float,  # to either side of the outlines, metres on the ground
@@ -363,9 +364,11 @@ def read_labels(
     known = STRtree([shapely.intersection_all(extents)]) if extents else None
     counts = {"read": drawn.read, "mended": drawn.mended, "empty": drawn.empty}
     counts |= {"in the scene": len(sure), "unsure": int(unsure.sum())}
-    trees = (STRtree(shapes) for shapes in (sure.to_numpy(), cores, doubt, hard))
     warnings = (drawn.warning,) if drawn.warning else ()
-    return Labels(*trees, known, all_touched, counts, warnings)
+    return Labels(
+        STRtree(sure.to_numpy()), STRtree(cores), STRtree(doubt), STRtree(hard), known,
+        all_touched, counts, warnings,
+    )  # fmt: skip
 
 # %% ../nbs/18_labels.ipynb #5e1acc16
 def burn(
@@ -385,7 +388,7 @@ def burn(
         dtype="int32",
     )
 
-
+# %% ../nbs/18_labels.ipynb #f7013c0f
 def label_mask(
     labels: Labels,
     grid: Grid,  # any window of the scene's grid
@@ -426,7 +429,7 @@ class Cell:
         "Name the chip that the cell becomes."
         return f"r{self.row}_c{self.column}"
 
-
+# %% ../nbs/18_labels.ipynb #d8c11420
 def lattice(
     grid: Grid,  # the scene's
     chip_px: int,
@@ -437,7 +440,7 @@ def lattice(
     refuse_many(windows, chip_px)
     turn = grid.transform  # a quarter, so that grids offset by half a pixel are all cut alike
     top, left = (int(np.floor(n + 0.25)) for n in (turn.f / turn.e, turn.c / turn.a))
-    reached = set()
+    reached: set[tuple[int, ...]] = set()
     for row, column, height, width in windows:
         first, last = (top + row, left + column), (top + row + height, left + column + width)
         sides = (
@@ -560,7 +563,7 @@ def find_strata(
         strata[np.unique(tree.query(boxes, predicate="intersects")[0])] = name
     return strata
 
-
+# %% ../nbs/18_labels.ipynb #b55eb856
 def draw_chips(
     strata: np.ndarray,  # of each cell in the landscape
     background_share: float,  # of the chips drawn; 0 to below 1
@@ -668,7 +671,7 @@ def toml_value(value: Any) -> str:
         return f"[{', '.join(toml_value(item) for item in value)}]"
     return repr(value)
 
-
+# %% ../nbs/18_labels.ipynb #4ec2cc78
 def toml_text(
     fields: dict[str, Any],  # plain values; None is left out, a dict becomes a table
     name: str = "",  # of the table
@@ -793,7 +796,7 @@ def write_index(
     rules, told = fitting_rules(facts, seed)
     table = facts.assign(group=blocks(facts, rules.block_m))
     table[["chip", "group", "stratum", "weight"]].to_csv(folder / "chips.csv", index=False)
-    roles = {}
+    roles: dict[str, dict[str, Any]] = {}
     for role, scene in scenes.images.items():
         sensor = scene.sensor
         if scene is not scenes.reference:  # chips have the aligned grid's pixels
@@ -879,7 +882,7 @@ def lost_polygons(
     skipped = len(labels.cores.geometries) - len(met)
     return {"in skipped cells": skipped, "too small to hold a pixel": len(met - seen)}
 
-
+# %% ../nbs/18_labels.ipynb #41bf14b0
 def shares(facts: GeoDataFrame) -> tuple[float, float]:  # in the chips, in the landscape
     "Return the share of mines, as cut and weighted."
     totals = facts[["positive_pixels", "pixels"]]
@@ -905,19 +908,21 @@ def write_dataset(
     facts = cut_chips(folder, scenes, labels, cells, columns | {"weight": weights}, progress)
     splits, why = write_index(folder, scenes, facts, said, rules["seed"])
     groups = facts.groupby("stratum")["weight"]
-    found = {"landscape": len(landscape), "skipped": skipped, "splits": splits}
-    found |= {"chips": groups.size().to_dict(), "weights": groups.first().to_dict()}
-    found["positive_share"], found["landscape_share"] = shares(facts)
-    found["polygons"] = labels.counts | lost_polygons(facts, labels, cells)
-    found["warnings"] = [*labels.warnings, *filter(None, [why])]
+    told = [*labels.warnings, *filter(None, [why])]
     if labels.area is None:
-        found["warnings"].append(
+        told.append(
             "no labelled area was given: all of the scene beside the polygons is taken as free "
             "of mines"
         )
     if weights.sum() < len(landscape) - 0.5:
-        found["warnings"].append("no background was drawn: weights do not make the landscape")
-    return found
+        told.append("no background was drawn: weights do not make the landscape")
+    positive_share, landscape_share = shares(facts)
+    return {
+        "landscape": len(landscape), "skipped": skipped, "splits": splits,
+        "chips": groups.size().to_dict(), "weights": groups.first().to_dict(),
+        "positive_share": positive_share, "landscape_share": landscape_share,
+        "polygons": labels.counts | lost_polygons(facts, labels, cells), "warnings": told,
+    }  # fmt: skip
 
 # %% ../nbs/18_labels.ipynb #345332b4
 LOOKED_UP = (".qix", ".sbn", ".sbx", ".idm", ".ind", ".ovr", ".spx", ".atx", ".lock")
@@ -925,8 +930,10 @@ LOOKED_UP = (".qix", ".sbn", ".sbx", ".idm", ".ind", ".ovr", ".spx", ".atx", ".l
 
 def file_names(scenes: Scenes, shapes: dict[str, Path | None]) -> dict[str, Any]:
     "Name the files that went in, and hash those that people drew."
-    names = {role: [sheet.path.name for sheet in scene.sheets]
-             for role, scene in scenes.images.items()}  # fmt: skip
+    names: dict[str, Any] = {
+        role: [sheet.path.name for sheet in scene.sheets]
+        for role, scene in scenes.images.items()
+    }
     return names | {
         what: {"name": Path(path).name, "sha256": hashes_of(path)}
         for what, path in shapes.items()
@@ -936,7 +943,7 @@ def file_names(scenes: Scenes, shapes: dict[str, Path | None]) -> dict[str, Any]
 
 def hashes_of(path: str | Path) -> list[str]:  # hash and name, as sha256sum writes them
     "Hash all files that labels or shapes are read from, but for indexes and locks."
-    files = files_behind([path]) if is_raster(path) else parts_of(check_shapes(path))
+    files = files_behind([Path(path)]) if is_raster(path) else parts_of(check_shapes(path))
     kept = [one for one in files if one.suffix.lower() not in LOOKED_UP and one.stat().st_size]
     return [f"{sha256_of_file(one)}  {one.name}" for one in sorted(kept)]
 
@@ -951,7 +958,7 @@ def made_before(out: Path, done: Path, plan: str) -> dict[str, Any] | None:
         return None
     return told["summary"] if told["chips"] == sha256_of_file(chips) else None
 
-
+# %% ../nbs/18_labels.ipynb #b5e5746b
 def fill_folder(
     out: Path,
     done: Path,  # file to note in what was made
@@ -979,7 +986,7 @@ def fill_folder(
 def cut_once(
     out: Path,
     given: tuple[dict, dict, dict, dict],  # what `open_scenes` takes
-    shapes: dict[str, Path | None],  # what people drew
+    shapes: dict[str, Any],  # what people drew: paths, or None
     drawing: dict[str, Any],  # ignore_m, all_touched
     rules: dict[str, Any],  # chip_px, background_share, seed
     said: dict[str, Any],  # name, target, licence, source, synthetic
@@ -1046,8 +1053,8 @@ def make_chips(
     shapes = {"labels": labels, "hard_negatives": hard_negatives, "area": area}
     drawing = {"ignore_m": ignore_m, "all_touched": all_touched}
     rules = {"chip_px": chip_px, "background_share": background_share, "seed": seed}
-    said = {"name": name, "target": target, "licence": licence, "source": source}
-    said["synthetic"] = synthetic
+    said: dict[str, Any] = {"name": name, "target": target, "licence": licence}
+    said |= {"source": source, "synthetic": synthetic}
     empty = {"optical": optical_nodata, "sar": sar_nodata}
     given = {"optical": optical, "sar": sar}, sensors, bands, empty
     return cut_once(out, given, shapes, drawing, rules, said, progress)

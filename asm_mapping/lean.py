@@ -8,7 +8,7 @@ __all__ = ['MASKED', 'folded', 'SplitBlock', 'PlainBlock', 'LeanDecoder', 'LeanU
 
 # %% ../nbs/40_lean.ipynb #1a6916c7
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,14 @@ from asm_mapping.fusion import (
     build_model,
     level_shares,
 )
-from .unet import CONTROLS, Architecture, UNet, enlarging_weights
+from asm_mapping.unet import (
+    CONTROLS,
+    Architecture,
+    Decoder,
+    UNet,
+    enlarging_weights,
+    level_channels,
+)
 
 # %% ../nbs/40_lean.ipynb #7089984b
 def example_architecture(modality: str, ratio: int = 2, **more: Any) -> Architecture:
@@ -43,9 +50,9 @@ def example_network(architecture: Architecture) -> nn.Module:
     network = build_model(architecture).eval()
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            for tensor in (layer.running_mean, layer.bias.data):
+            for tensor in (cast(Tensor, layer.running_mean), layer.bias.data):
                 tensor.normal_(0, 0.1)
-            for tensor in (layer.running_var, layer.weight.data):
+            for tensor in (cast(Tensor, layer.running_var), layer.weight.data):
                 tensor.uniform_(0.5, 1.5)
     return network
 
@@ -54,7 +61,8 @@ def example_window(
     roles: Sequence[str], px: int = 64, ratio: int = 2, clouds: bool = True
 ) -> dict[str, NDArray]:
     "Draw a window of noise; what is invalid is zero, as the readers leave it."
-    generator, window = np.random.default_rng(0), {}
+    generator = np.random.default_rng(0)
+    window: dict[str, NDArray] = {}
     for role in roles:
         side, channels = (px, 4) if role == "optical" else (px // ratio, 2)
         valid = np.ones((1, side, side), bool)
@@ -70,7 +78,7 @@ def folded(
     block: nn.Sequential,  # smp's convolution, norm, activation
 ) -> nn.Conv2d:
     "Fold a batch norm into the convolution before it."
-    convolution, norm = block[0], block[1]
+    convolution, norm = cast(nn.Conv2d, block[0]), block[1]
     if isinstance(norm, nn.BatchNorm2d):
         return fuse_conv_bn_eval(convolution, norm)
     return convolution
@@ -85,9 +93,10 @@ class SplitBlock(nn.Module):
         out, skip = joint.out_channels, joint.in_channels - deep
         self.enlarge = nn.ConvTranspose2d(deep, out, 4, 2, 1)
         self.enlarge.weight.data = enlarging_weights(joint.weight.data[:, :deep])
-        self.enlarge.bias.data = joint.bias.data.clone()
-        self.skip = nn.Conv2d(skip, out, 3, padding=1, bias=False) if skip else None
+        self.enlarge.bias = nn.Parameter(cast(Tensor, joint.bias).detach().clone())
+        self.skip: nn.Conv2d | None = None
         if skip:
+            self.skip = nn.Conv2d(skip, out, 3, padding=1, bias=False)
             self.skip.weight.data = joint.weight.data[:, deep:].clone()
         self.second = folded(block.conv2)
 
@@ -116,7 +125,7 @@ class PlainBlock(nn.Module):
 class LeanDecoder(nn.Module):
     "A decoder in its blocks' fastest form."
 
-    def __init__(self, decoder: nn.Module, deepest: int, split: bool) -> None:
+    def __init__(self, decoder: Decoder, deepest: int, split: bool) -> None:
         super().__init__()
         blocks, deep = [], deepest
         for block in decoder.body.blocks:
@@ -132,14 +141,14 @@ class LeanDecoder(nn.Module):
             image = block(image, skip)
         return self.head(image)
 
-
+# %% ../nbs/40_lean.ipynb #63cacdf9
 class LeanUNet(nn.Module):
     "Encoder and lean decoder for one image."
 
     def __init__(self, unet: UNet, split: bool) -> None:
         super().__init__()
         self.encoder = unet.encoder
-        self.decoder = LeanDecoder(unet.decoder, unet.encoder.out_channels[-1], split)
+        self.decoder = LeanDecoder(unet.decoder, level_channels(unet.encoder)[-1], split)
 
     def forward(self, image: Tensor) -> Tensor:
         "Turn (1, channel, row, column) into logits (1, 1, row, column)."
@@ -150,9 +159,12 @@ def weighed(feature: Tensor, share: Tensor | None) -> Tensor:
     "Multiply by the share of valid pixels; None: all are valid."
     return feature if share is None else feature * share
 
-
+# %% ../nbs/40_lean.ipynb #bf6cd2e8
 class LeanMerge(nn.Module):
     "A merge that mixes each sensor by itself."
+
+    optical: nn.Module
+    sar: nn.Module
 
     def __init__(self, merge: Merge, optical: int) -> None:
         super().__init__()
@@ -161,14 +173,10 @@ class LeanMerge(nn.Module):
             self.sar = getattr(merge, "mix", nn.Identity())
         if merge.kind == "concat":
             weight, bias = merge.mix.weight.data[:, :-2], merge.mix.weight.data[:, -2:, 0, 0].T
-            for name, part, own in zip(
-                ("optical", "sar"),
-                (weight[:, :optical], weight[:, optical:]),
-                bias,
-                strict=True,
-            ):
+            parts = weight[:, :optical], weight[:, optical:]
+            for name, part, own in zip(("optical", "sar"), parts, bias, strict=True):
                 mix = nn.Conv2d(part.shape[1], part.shape[0], 1)
-                mix.weight.data, mix.bias.data = part.clone(), own.clone()
+                mix.weight.data, mix.bias = part.clone(), nn.Parameter(own.clone())
                 setattr(self, name, mix)
 
     def forward(
@@ -184,7 +192,7 @@ class LeanMerge(nn.Module):
         sar = self.sar(sar)
         if self.kind == "concat":
             return weighed(self.optical(optical), optical_share) + weighed(sar, sar_share)
-        if optical_share is None:
+        if optical_share is None or sar_share is None:
             return (optical + sar) / 2
         total = (optical_share + sar_share).clamp_min(1e-6)
         return optical * (optical_share / total) + sar * (sar_share / total)
@@ -228,8 +236,11 @@ class LeanLate(nn.Module):
     def __init__(self, network: LateFusion, split: bool) -> None:
         super().__init__()
         self.optical, self.sar = (network.encoders[role] for role in ("optical", "sar"))
-        self.shift, widths = network.shift, self.optical.out_channels[1:]
-        self.merges = nn.ModuleList(map(LeanMerge, network.merges, widths))
+        self.shift, widths = network.shift, level_channels(self.optical)[1:]
+        self.merges = nn.ModuleList(
+            LeanMerge(cast(Merge, merge), width)
+            for merge, width in zip(network.merges, widths, strict=True)
+        )
         self.decoder = LeanDecoder(network.decoder, widths[-1], split)
 
     def forward(
@@ -240,13 +251,13 @@ class LeanLate(nn.Module):
         sar_valid: Tensor | None = None,
     ) -> Tensor:
         "Give logits on the reference grid."
-        pairs = []
+        pairs: list[list[tuple[Tensor | None, Tensor | None]]] = []
         for encoder, image, valid in (
             (self.optical, optical, optical_valid),
             (self.sar, sar, sar_valid),
         ):
             levels = encoder(image)[1:]
-            shares = [None] * len(levels)
+            shares: Sequence[Tensor | None] = [None] * len(levels)
             if valid is not None:
                 shares = level_shares(valid[:, 0], len(levels), image.dtype)
             pairs.append(list(zip(levels, shares, strict=True)))
@@ -278,7 +289,8 @@ class LeanDecision(nn.Module):
     def __init__(self, network: DecisionFusion, split: bool) -> None:
         super().__init__()
         self.optical, self.sar = (
-            LeanSingle(network.models[role], split) for role in ("optical", "sar")
+            LeanSingle(cast(SingleSensor, network.models[role]), split)
+            for role in ("optical", "sar")
         )
         self.ratio = network.ratio
         self.a, self.b, self.c = (float(getattr(network, name)) for name in "abc")
@@ -293,7 +305,7 @@ class LeanDecision(nn.Module):
         "Give logits on the reference grid."
         z_optical, z_sar = self.optical(optical), self.sar(sar)
         joint = self.a * z_sar + self.b * z_optical + self.c
-        if optical_valid is None:
+        if optical_valid is None or sar_valid is None:
             return joint
         joint = torch.where(enlarged(sar_valid, self.ratio, "nearest") > 0, joint, z_optical)
         return torch.where(optical_valid > 0, joint, z_sar)

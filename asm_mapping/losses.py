@@ -39,19 +39,19 @@ def focal(
 def tversky(
     logits: Tensor,  # (pixels,)
     target: Tensor,  # (pixels,) 0.0 or 1.0
-    tversky_alpha: float = 0.3,  # weight of false alarms
-    tversky_beta: float = 0.7,  # weight of misses
+    tversky_alpha: float = 0.3,  # weight of false positives
+    tversky_beta: float = 0.7,  # weight of false negatives
 ) -> Tensor:  # scalar, 0 (perfect) to 1
     "Tversky loss over all pixels together."
     probability = torch.sigmoid(logits)
-    hit = (probability * target).sum()
-    alarm = probability.sum() - hit
-    miss = target.sum() - hit
-    return 1 - (hit + 1) / (hit + tversky_alpha * alarm + tversky_beta * miss + 1)
+    true = (probability * target).sum()
+    false = tversky_alpha * (probability.sum() - true)
+    missed = tversky_beta * (target.sum() - true)
+    return 1 - (true + 1) / (true + false + missed + 1)
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
-    "Dice loss: Tversky with false alarms and misses weighed alike."
+    "Dice loss: Tversky with false positives and false negatives weighed alike."
     return tversky(logits, target, 0.5, 0.5)
 
 
@@ -84,7 +84,7 @@ def make_loss(
         check_parameter(key, value)
     return partial(on_scored, partial(FUNCTIONS[name], **parameters))
 
-
+# %% ../nbs/22_losses.ipynb #638ae4ea
 def check_parameter(name: str, value: float) -> None:
     "Refuse a value that a loss cannot use."
     if name == "focal_gamma" and not (value == 0 or 1 <= value <= 10):

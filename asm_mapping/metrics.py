@@ -80,13 +80,13 @@ def scores_of(
     fn: ArrayLike,  # mine, predicted background
 ) -> dict[str, NDArray[np.float64]]:  # f1, iou, precision, recall
     "Compute the four scores of a confusion count; NaN where they have no value."
-    hits, alarms, misses = (np.asarray(count) for count in (tp, fp, fn))
-    mines = hits + misses
-    found = np.where(mines > 0, hits, np.nan)
+    true, false, missed = (np.asarray(count) for count in (tp, fp, fn))
+    mines = true + missed
+    found = np.where(mines > 0, true, np.nan)
     return {
-        "f1": _ratio(2 * found, mines + hits + alarms),
-        "iou": _ratio(found, mines + alarms),
-        "precision": _ratio(hits, hits + alarms),
+        "f1": _ratio(2 * found, mines + true + false),
+        "iou": _ratio(found, mines + false),
+        "precision": _ratio(true, true + false),
         "recall": _ratio(found, mines),
     }
 

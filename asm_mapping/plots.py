@@ -11,9 +11,9 @@ __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'NO_DATA', 'PA
            'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet', 'dataset_table', 'parts_table',
            'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name', 'arm_legend', 'training_figure',
            'draw_trials', 'trial_legend', 'study_figure', 'slice_figure', 'choice_order', 'choice_label',
-           'importance_figure', 'pareto_figure', 'error_image', 'f1_of', 'chip_grid_figure', 'draw_tiles',
-           'draw_prediction', 'read_over', 'natural_colour', 'place_axes', 'draw_sites', 'map_figure', 'site_windows',
-           'sites_figure', 'map_summary_table', 'site_table']
+           'importance_figure', 'pareto_figure', 'error_image', 'f1_of', 'chip_grid_figure', 'explain_errors',
+           'draw_tiles', 'draw_prediction', 'read_over', 'natural_colour', 'place_axes', 'draw_sites', 'map_figure',
+           'site_windows', 'sites_figure', 'map_summary_table', 'site_table']
 
 # %% ../nbs/50_plots.ipynb #8156be7f
 import io
@@ -21,7 +21,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import geopandas as gpd
 import numpy as np
@@ -30,6 +30,7 @@ import rasterio
 import seaborn
 from affine import Affine
 from IPython.display import Markdown
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ STYLES = {  # arm: colour and marker
 ROLE_NAMES = {"optical": "Optical", "sar": "SAR"}
 WIDTH = 7.2  # inches, the text width of a page
 
-
+# %% ../nbs/50_plots.ipynb #fc6b2756
 def style_of(modality: str) -> tuple[str, str]:  # colour, marker
     "Find an arm's colour and marker; one that nobody foresaw is grey."
     return STYLES.get(modality, ("#666666", "X"))
@@ -101,7 +102,7 @@ class Picture(Figure):
         self.savefig(buffer, format="png", dpi=160, facecolor="white")
         return buffer.getvalue()
 
-
+# %% ../nbs/50_plots.ipynb #c09a319a
 def new_picture(
     rows: int,
     columns: int,
@@ -137,7 +138,7 @@ def safe_text(text: object) -> str:  # the same to a reader's eye
         f"&#{ord(sign)};" if sign in '<>&"\\`*_[]|#$~@' else sign for sign in str(text)
     )
 
-
+# %% ../nbs/50_plots.ipynb #69d416ae
 NUMERIC = "[-+\N{MINUS SIGN}\N{EN DASH}0-9]"
 
 
@@ -184,8 +185,9 @@ def display_values(
         if vv is not None and vh is not None:
             return np.stack([values[vv], values[vh], values[vv] - values[vh]]), valid
         return values[:1], valid
-    natural = [band_index(sensor, colour) for colour in ("red", "green", "blue")]
-    if None not in natural:
+    found = [band_index(sensor, colour) for colour in ("red", "green", "blue")]
+    natural = [place for place in found if place is not None]
+    if len(natural) == 3:
         return values[natural], valid
     return values[: 3 if len(values) >= 3 else 1], valid
 
@@ -210,7 +212,7 @@ def display_limits(
         samples.append(values[:, valid][:, ::7])
     return percentiles(samples) if sum(s.size for s in samples) else (np.zeros(1), np.ones(1))
 
-
+# %% ../nbs/50_plots.ipynb #a3aa137d
 def chip_image(
     store: Store,
     number: int,  # chip
@@ -281,14 +283,16 @@ def fold_map_figure(
             f" ({(~located).sum()} chips not placed)" if 0 < located.sum() < len(chips) else ""
         )
         panel.set_title(f"Fold {fold}{lost}", loc="left")
-    handles = [Patch(color=colour, label=part) for part, colour in PART_COLOURS.items()]
+    handles: list[Artist] = [
+        Patch(color=colour, label=part) for part, colour in PART_COLOURS.items()
+    ]
     if located.any():
         handles.append(Line2D([], [], **HELD, label="white dot: holds positives"))
     picture.legend(handles=handles, loc="outside lower center", ncols=5)
     return picture
 
 # %% ../nbs/50_plots.ipynb #8c6ac29a
-HELD = {"marker": "o", "linestyle": "", "color": "white", "markersize": 2.2,
+HELD: dict[str, Any] = {"marker": "o", "linestyle": "", "color": "white", "markersize": 2.2,
         "markeredgecolor": "0.3", "markeredgewidth": 0.3}  # fmt: skip
 
 
@@ -299,7 +303,7 @@ def map_shape(
     west, south, east, north = chips.total_bounds
     return (north - south) / max((east - west) * np.cos(np.radians((south + north) / 2)), 1e-9)
 
-
+# %% ../nbs/50_plots.ipynb #adc507b9
 def draw_footprints(
     axes: Axes, chips: gpd.GeoDataFrame, splits: pd.DataFrame, fold: str
 ) -> None:
@@ -311,7 +315,13 @@ def draw_footprints(
         drawn = chips[part == name]
         if small:
             middle = drawn.geometry.representative_point()
-            axes.scatter(middle.x, middle.y, 26, colour, "s", edgecolor="white", linewidth=0.4)
+            square: dict[str, Any] = {
+                "s": 26,
+                "marker": "s",
+                "edgecolor": "white",
+                "linewidth": 0.4,
+            }
+            axes.scatter(middle.x, middle.y, c=colour, **square)
         elif len(drawn):
             drawn.plot(ax=axes, color=colour, edgecolor=colour, linewidth=0.8, aspect=None)
         middle = drawn[(drawn["positive_share"] > 0).to_numpy()].geometry.representative_point()
@@ -323,7 +333,7 @@ def draw_footprints(
     axes.locator_params(nbins=4)
     axes.label_outer()
 
-
+# %% ../nbs/50_plots.ipynb #fd351b44
 def draw_units(axes: Axes, chips: gpd.GeoDataFrame, splits: pd.DataFrame, fold: str) -> None:
     "Draw units as bars of chips, where a dataset has no georeference."
     table = splits.groupby("unit")[fold].agg(["size", "first"]).sort_values("size")
@@ -401,7 +411,7 @@ def band_samples(
         inside.append(mask[used] == 1)
     return np.concatenate(values, axis=1), np.concatenate(inside)
 
-
+# %% ../nbs/50_plots.ipynb #8af002d9
 def channel_unit(store: Store, role: str, channel: str) -> str:
     "Name the unit of a channel's values."
     sensor = store.manifest.role(role).sensor
@@ -465,7 +475,7 @@ def valid_classes(share: pd.Series) -> pd.Series:  # counts by class
     names = ["none", "up to 50 %", "50 to 90 %", "90 to 100 %", "all"]
     return pd.cut(share, edges, labels=names).value_counts(sort=False)
 
-
+# %% ../nbs/50_plots.ipynb #f5e93c3d
 def valid_figure(chips: gpd.GeoDataFrame, roles: Sequence[str], title: str) -> Picture:
     "Draw how many chips are valid in full, in part and not at all, a sensor."
     picture, axes = new_picture(1, 1, (WIDTH * 0.7, 2.2), title)
@@ -494,7 +504,7 @@ def spread_chips(chips: pd.DataFrame, count: int) -> list[int]:  # chip numbers
     )
     return order[places].tolist()
 
-
+# %% ../nbs/50_plots.ipynb #e77e18b6
 def contact_sheet(
     store: Store,
     title: str,
@@ -654,7 +664,7 @@ def fold_name(fold: int | str) -> str:
     "Name a fold; the run that maps is none."
     return f"Fold {fold}" if str(fold).isdigit() else str(fold).capitalize()
 
-
+# %% ../nbs/50_plots.ipynb #8698303d
 def arm_legend(picture: Picture, arms: Sequence[str]) -> None:
     "Explain colours and markers of the arms below a figure."
     handles = [
@@ -696,7 +706,7 @@ def draw_trials(axes: Axes, x: pd.Series, table: pd.DataFrame) -> None:
     score = table["average_precision"]
     axes.plot(x[pruned], table["best_round"][pruned], "x", color="0.6", markersize=4)
     axes.plot(x[done], score[done], "o", color=COLOURS["blue"], markersize=4, alpha=0.8)
-    diamond = {"markersize": 6.5, "markeredgecolor": "white"}
+    diamond: dict[str, Any] = {"markersize": 6.5, "markeredgecolor": "white"}
     axes.plot(x[first], score[first], "D", color=COLOURS["orange"], **diamond)
     axes.grid(axis="y")
 
@@ -712,7 +722,7 @@ def trial_legend(picture: Picture) -> None:
     ]
     picture.legend(handles=handles, loc="outside lower center", ncols=3)
 
-
+# %% ../nbs/50_plots.ipynb #19fedaeb
 def study_figure(
     table: pd.DataFrame,  # of `tuning.trial_table`
     title: str,
@@ -794,7 +804,7 @@ def importance_figure(
     panel.set(xlabel="Share of the variance explained", xlim=(0, weights.max() * 1.12))
     return picture
 
-
+# %% ../nbs/50_plots.ipynb #214495ae
 def pareto_figure(
     table: pd.DataFrame,  # of `tuning.trial_table`, with `front` (bool)
     title: str,
@@ -826,7 +836,7 @@ def error_image(
     scored: np.ndarray,  # (row, column) bool
     threshold: float,  # of the run, chosen on validation
 ) -> np.ndarray:  # (row, column, 4); transparent where not scored
-    "Colour what a model found, invented and missed."
+    "Colour true positives, false positives and false negatives."
     said, true = probability >= threshold, mask == 1
     image = np.ones((*mask.shape, 4))
     for colour, where in zip(
@@ -836,7 +846,7 @@ def error_image(
     image[..., 3] = scored
     return image
 
-
+# %% ../nbs/50_plots.ipynb #cc8e3748
 def f1_of(
     probability: np.ndarray, mask: np.ndarray, scored: np.ndarray, threshold: float
 ) -> float:
@@ -874,21 +884,34 @@ def chip_grid_figure(
         panel.set_title(modality_name(arm), fontsize=7.5)
     for panel in axes.flat:
         panel.set_visible(panel.has_data())
+    explain_errors(picture, axes, drawn)
+    return picture
+
+# %% ../nbs/50_plots.ipynb #e10a086f
+def explain_errors(
+    picture: Picture,
+    axes: np.ndarray,  # of the figure
+    drawn: Any,  # a drawn probability, for the bar; None: there is none
+) -> None:
+    "Explain the colours of errors and probabilities."
+    no_data: dict[str, Any] = {"facecolor": "0.95", "hatch": "////", "edgecolor": "0.65"}
     handles = [Patch(facecolor=colour, label=name) for name, colour in ERRORS.items()]
-    no_data = Patch(
-        facecolor="0.95", hatch="////", edgecolor="0.65", label="no data or not scored"
-    )
-    columns = 4 if size[0] > 5 else 2
-    picture.legend(handles=[*handles, no_data], loc="outside lower center", ncols=columns)
+    handles.append(Patch(label="no data or not scored", **no_data))
+    columns = 4 if picture.get_figwidth() > 5 else 2
+    picture.legend(handles=handles, loc="outside lower center", ncols=columns)
     if drawn is not None:
         bar = picture.colorbar(
             drawn, ax=axes, location="right", shrink=0.4, aspect=30, pad=0.02
         )
         bar.set_label("Probability")
-    return picture
 
 # %% ../nbs/50_plots.ipynb #d808794f
-def draw_tiles(panels: Sequence[Axes], store: Store, number: int, limits: dict) -> None:
+def draw_tiles(
+    panels: np.ndarray,  # of axes: one a sensor, then the mask's
+    store: Store,
+    number: int,  # chip
+    limits: dict,  # role: stretch
+) -> None:
     "Draw the sensors and the mask of a chip."
     for panel, role in zip(panels, store.roles, strict=False):
         draw_image(panel, chip_image(store, number, role, limits[role]), store.size(number))
@@ -897,7 +920,7 @@ def draw_tiles(panels: Sequence[Axes], store: Store, number: int, limits: dict) 
     draw_image(panel, mask_image(store.mask(number)), store.size(number))
     panel.set_title("Mask", fontsize=7, pad=2)
 
-
+# %% ../nbs/50_plots.ipynb #dd4e1d25
 def draw_prediction(
     panels: Sequence[Axes],  # two: probability and errors
     store: Store,
@@ -938,7 +961,7 @@ def read_over(
     ):  # fmt: skip
         return view.read(masked=True)
 
-
+# %% ../nbs/50_plots.ipynb #c9cd3106
 def natural_colour(values: np.ma.MaskedArray, names: Sequence[str | None]) -> np.ndarray:
     "Stretch red, green and blue (by name, else by order) together; forest is brightened."
     places = [
@@ -949,7 +972,8 @@ def natural_colour(values: np.ma.MaskedArray, names: Sequence[str | None]) -> np
     ]
     if None in places:
         places = [2, 1, 0] if len(values) >= 4 else list(range(min(3, len(values))))
-    picture = np.ma.stack([values[place] for place in places]).astype(float)
+    bands = np.ma.stack([values[place] for place in places])
+    picture = cast(np.ma.MaskedArray, bands.astype(float))
     low, high = np.percentile(picture.compressed(), [2, 98]) if picture.count() else (0, 1)
     shown = np.clip((picture.filled(high) - low) / max(high - low, 1e-9), 0, 1) ** 0.7
     if len(shown) < 3:
@@ -1084,7 +1108,7 @@ def map_summary_table(summary: MapSummary, found: SitesSummary) -> pd.DataFrame:
     }
     return pd.DataFrame({"what": list(rows), "value": list(rows.values())})
 
-
+# %% ../nbs/50_plots.ipynb #f2b8ff10
 def site_table(sites: gpd.GeoDataFrame, count: int = 10) -> pd.DataFrame:
     "List the biggest sites."
     biggest = sites.nlargest(count, "area_ha")

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ from pyarrow.parquet import ParquetWriter
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.features import shapes
 from rasterio.windows import Window
@@ -128,8 +130,8 @@ def open_map(
     "Read what a map says of itself; what cannot become sites is a UserError."
     path = Path(path)
     grid, kind, tags = look_at(path)
-    class_path = path.with_name(f"{path.stem}_class{path.suffix}")
-    class_path = class_path if threshold is None and class_path.exists() else None
+    beside = path.with_name(f"{path.stem}_class{path.suffix}")
+    class_path = beside if threshold is None and beside.exists() else None
     if kind != (1, "uint8"):
         raise UserError(
             f"{path}: has {kind[0]} band(s) of {kind[1]}, a probability map has one of uint8 "
@@ -308,9 +310,10 @@ def lower_blocks(
     most: int = MOST,
 ) -> Iterator[tuple[Window, NDArray[np.uint8], NDArray[np.bool_]]]:  # values of mined pixels
     "Cut rows of blocks that hold very many pieces."
-    row, corners = [], 0
+    row: list[tuple[Window, NDArray[np.uint8]]] = []
+    corners: NDArray[np.int64] | int = 0
     for window, values, mined in blocks:
-        row.append((window, np.where(mined, values, NODATA)))
+        row.append((window, np.where(mined, values, np.uint8(NODATA))))
         corners = corners + corners_in_row(mined)
         if window.col_off + window.width < width:
             continue
@@ -343,8 +346,8 @@ def close_sites(
 ) -> tuple[pd.DataFrame, pd.DataFrame, NDArray[np.int64]]:  # closed, open, `below` anew
     "Join what is linked; part what can still grow, numbered from 1, from what is whole."
     number = max(pieces["site"].max(), 0) + 1 if len(pieces) else 1
-    links = np.concatenate(links, axis=1)
-    graph = coo_array((np.ones(links.shape[1], bool), links), shape=(number, number))
+    joined = np.concatenate(links, axis=1)
+    graph = coo_array((np.ones(joined.shape[1], np.bool_), joined), shape=(number, number))
     part = connected_components(graph, directed=False)[1]
     pieces = pieces.assign(site=part[pieces["site"]])
     growing = np.unique(part[below[below > 0]])
@@ -427,10 +430,11 @@ def areas_ha(
     "Measure polygons on the ground."
     middle = to_degrees(grid, np.array([grid.width / 2]), np.array([grid.height / 2]))[0, 0]
     equal_area = f"+proj=cea +lon_0={middle} +datum=WGS84"
+    crs = cast(CRS, grid.crs)  # `open_map` refuses a map without
     try:
-        way = Transformer.from_crs(grid.crs.to_wkt(), equal_area, always_xy=True)
+        way = Transformer.from_crs(crs.to_wkt(), equal_area, always_xy=True)
     except ProjError as error:
-        raise UserError(f"{grid.crs.to_string()[:60]} has no way to areas ({error})") from None
+        raise UserError(f"{crs.to_string()[:60]} has no way to areas ({error})") from None
     ground = shapely.transform(
         shapely.segmentize(shape, 64),
         lambda points: np.stack(way.transform(*grid.transform * points.T), axis=1),
@@ -459,7 +463,7 @@ def fill_holes(
     sites: pd.DataFrame,  # whole sites, with all that may lie in their holes
     grid: Grid,
     largest_ha: float,  # holes below this are filled
-    tally: Counter,  # counts holes and the sites swallowed with them
+    tally: dict[str, Any],  # counts holes and the sites swallowed with them
 ) -> pd.DataFrame:  # without the sites that lay in filled holes
     "Fill small holes."
     shape = sites["geometry"].to_numpy()
@@ -540,7 +544,7 @@ class Rules:
 
     def tolerance(self, grid: Grid) -> float:  # pixels
         "Turn metres into pixels."
-        return self.simplify_m / grid.pixel_m()
+        return self.simplify_m / cast(float, grid.pixel_m())
 
     def reach(self, grid: Grid) -> float:  # pixels; 0: no site depends on another
         "Say how far off another site can matter."
@@ -590,7 +594,7 @@ def set_free(
 def whole_sites(
     source: SourceMap,
     rules: Rules,
-    tally: Counter,  # counts sites below the unit
+    tally: dict[str, Any],  # counts sites below the unit
     block: tuple[int, int] = BLOCK,  # rows and columns read at once
     progress: bool = False,
 ) -> Iterator[pd.DataFrame]:  # sites in pixel coordinates
@@ -638,7 +642,7 @@ def describe_sites(
     sites: pd.DataFrame,  # whole sites, in pixel coordinates
     source: SourceMap,
     rules: Rules,
-    tally: Counter,  # counts what is kept and what is left out
+    tally: dict[str, Any],  # counts what is kept and what is left out
 ) -> GeoDataFrame:  # as it is written, in the map's CRS
     "Fill, measure, sift, simplify and place sites."
     grid = source.grid
@@ -701,7 +705,8 @@ ARROW = {"int64": pa.int64(), "float64": pa.float64(), "str": pa.string()}
 def geoparquet(path: Path) -> Iterator[Write]:
     "Open a GeoParquet file for batches."
     columns = {name: ARROW[kind] for name, kind in SITE.items()} | {"geometry": pa.binary()}
-    schema, writers = pa.schema(list(columns.items())), []
+    schema = pa.schema(list(columns.items()))
+    writers: list[ParquetWriter] = []
     with open(path, "wb") as file, ExitStack() as stack:
 
         def write(sites: GeoDataFrame) -> None:
@@ -709,9 +714,9 @@ def geoparquet(path: Path) -> Iterator[Write]:
                 geometry = {"encoding": "WKB", "geometry_types": ["Polygon"],
                             "orientation": "counterclockwise",
                             "crs": sites.crs.to_json_dict()}  # fmt: skip
-                about = {"version": "1.1.0", "primary_column": "geometry"}
-                about = json.dumps(about | {"columns": {"geometry": geometry}})
-                writer = ParquetWriter(file, schema.with_metadata({"geo": about}))
+                about = {"version": "1.1.0", "primary_column": "geometry",
+                         "columns": {"geometry": geometry}}  # fmt: skip
+                writer = ParquetWriter(file, schema.with_metadata({"geo": json.dumps(about)}))
                 writers.append(stack.enter_context(writer))
             plain = pd.DataFrame(sites).assign(
                 geometry=shapely.to_wkb(sites.geometry.to_numpy())
@@ -826,7 +831,11 @@ def sites_plan(source: SourceMap, rules: Rules) -> dict:
 
 
 def write_sites(
-    write: Write, found: Iterable[pd.DataFrame], source: SourceMap, rules: Rules, tally: Counter
+    write: Write,
+    found: Iterable[pd.DataFrame],
+    source: SourceMap,
+    rules: Rules,
+    tally: dict[str, Any],
 ) -> SitesSummary:
     "Describe sites and write them in batches."
     held = []
@@ -838,9 +847,11 @@ def write_sites(
     if held:  # without any site, a file that holds none
         write(pd.concat(held))
     known = None if math.isnan(source.threshold()) else source.threshold()
-    counts = {name: tally[name] for name in ("too_small", "holes_filled", "swallowed")}
-    counts |= {"sites": tally["sites"], "area_ha": float(tally["area_ha"])}
-    return SitesSummary(source.path, **counts, threshold=known)
+    return SitesSummary(
+        source.path, sites=tally["sites"], area_ha=float(tally["area_ha"]),
+        too_small=tally["too_small"], holes_filled=tally["holes_filled"],
+        swallowed=tally["swallowed"], threshold=known,
+    )  # fmt: skip
 
 # %% ../nbs/47_polygons.ipynb #00d4ff06
 def map_to_sites(
@@ -858,7 +869,8 @@ def map_to_sites(
     "Turn a probability map into a file of mine sites."
     rules = Rules(min_area_ha, fill_holes_ha, simplify_m)
     out, beside = Path(out), files_beside(Path(out))
-    source, tally = open_map(map_path, threshold), Counter()
+    source = open_map(map_path, threshold)
+    tally: dict[str, Any] = Counter()  # counts and hectares
     about = {"plan": sites_plan(source, rules)}
     inputs = files_behind(filter(None, [source.path, source.class_path]))
     with claim(out, beside, inputs=inputs, overwrite=overwrite) as own:

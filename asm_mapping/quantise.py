@@ -210,7 +210,8 @@ def write_int8(
     folder = finished.run / "model" / "int8"
     with whole_folder(folder, replace=True) as partial:
         openvino.save_model(model, partial / INT8_FILES[0], compress_to_fp16=False)
-        np.savez_compressed(partial / "probe.npz", **window)
+        arrays: dict[str, Any] = dict(window)
+        np.savez_compressed(partial / "probe.npz", **arrays)
         card = Int8Card(
             recipe=3,
             weights_sha256=finished.card.weights_sha256,

@@ -225,7 +225,7 @@ def band_index(sensor: Sensor, band: str) -> int | None:
     names = ALIASES.get(band, (band,))
     return next((i for i, name in enumerate(sensor.bands) if name in names), None)
 
-
+# %% ../nbs/01_sensors.ipynb #da887657
 def check_derived(
     sensor: Sensor,  # the instrument
     names: tuple[str, ...],  # derived channels asked for

@@ -43,9 +43,11 @@ identity, network, training, machine = (partial(setting, kind) for kind in SETTI
 # %% ../nbs/24_settings.ipynb #a1b2c3d4
 def names_of(*kinds: str) -> frozenset[str]:
     "Name the settings of some kinds."
-    kept = [{"kind": kind} for kind in kinds]
-    fields = RunSettings.model_fields.items()
-    return frozenset(name for name, field in fields if field.json_schema_extra in kept)
+    return frozenset(
+        name
+        for name, field in RunSettings.model_fields.items()
+        if isinstance(extra := field.json_schema_extra, dict) and str(extra["kind"]) in kinds
+    )
 
 # %% ../nbs/24_settings.ipynb #ec41a6fd
 class WhatSettings(BaseModel):

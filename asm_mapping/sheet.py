@@ -394,7 +394,7 @@ def open_chip(
         except (OSError, CRSError, RasterioError, UnicodeDecodeError) as error:
             raise unreadable(path, error) from None
 
-
+# %% ../nbs/10_sheet.ipynb #ce79d090
 def read_chip(
     path: str | Path, sensor: Sensor | None, **given: Any
 ) -> tuple[Sheet, Pixels]:  # values in the sensor's order of bands
@@ -458,7 +458,7 @@ def judge_values(
         f"exactly 0 in all bands in half of the pixels ({where}): if that is no data, {key}",
     )
 
-
+# %% ../nbs/10_sheet.ipynb #1ddcc6dc
 def advise(sensor: Sensor, median: np.ndarray, ends: tuple[float, float], chips: bool) -> str:
     "Say how a person declares what the numbers could be."
     fields, role = meant_instead(sensor, median, ends), sensor.role
@@ -511,7 +511,7 @@ class LostBlock:
     column: int
     why: str
 
-
+# %% ../nbs/10_sheet.ipynb #0c8ca1ae
 def read_sheet(
     sheet: Sheet,
     role: str,

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -35,6 +35,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 # %% ../nbs/26_training.ipynb #1e7783ab
@@ -51,6 +52,7 @@ from asm_mapping.config import (
 from .dataset import TrainingBatches, WholeChips, measure_statistics
 from asm_mapping.fusion import (
     DecisionFusion,
+    LateFusion,
     build_late_fusion_from_streams,
     build_model,
     fit_decision,
@@ -118,7 +120,8 @@ def make_network(run: Run) -> tuple[nn.Module, dict]:  # the network; what was l
         for role, folder in stream_folders(run.settings).items():
             check_same_contest(run, folder)
             states[role] = load_artefact(folder / RunFile.MODEL)[0].state_dict()
-        tensors = build_late_fusion_from_streams(network, states["optical"], states["sar"])
+        late = cast(LateFusion, network)  # the one arm that starts from streams
+        tensors = build_late_fusion_from_streams(late, states["optical"], states["sar"])
         loaded |= {"streams": run.settings.streams, "tensors": tensors}
     return network.to(memory_format=torch.channels_last), loaded
 
@@ -174,12 +177,11 @@ class Segmentation(lightning.LightningModule):
         "Log the pooled scores."
         log_scores(self)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         "AdamW with a schedule over all steps of the run."
-        epochs, steps = self.trainer.max_epochs, self.batches.steps_per_epoch
-        return make_optimisation(
-            self.network, self.settings, epochs * steps // self.settings.accumulate
-        )
+        epochs = self.trainer.max_epochs or 0  # `make_trainer` sets it
+        steps = epochs * self.batches.steps_per_epoch // self.settings.accumulate
+        return make_optimisation(self.network, self.settings, steps)
 
 # %% ../nbs/26_training.ipynb #6833aaa4
 def log_scores(module: Segmentation) -> None:
@@ -192,7 +194,7 @@ def log_scores(module: Segmentation) -> None:
     module.log("validation_ap", scores["average_precision"])
     module.log("validation_f1", scores["f1"])
 
-
+# %% ../nbs/26_training.ipynb #31f9bf86
 def share_statistics(module: Segmentation) -> None:
     "Average the running statistics of batch normalisation over processes."
     if module.trainer.world_size == 1:
@@ -204,8 +206,10 @@ def share_statistics(module: Segmentation) -> None:
     for buffer, part in zip(buffers, parts, strict=True):
         buffer.copy_(part.view_as(buffer))
 
-
-def make_optimisation(network: nn.Module, settings: RunSettings, steps: int) -> dict:
+# %% ../nbs/26_training.ipynb #01ff986c
+def make_optimisation(
+    network: nn.Module, settings: RunSettings, steps: int
+) -> OptimizerLRScheduler:
     "Pair AdamW with its schedule, in Lightning's form."
     optimiser = make_optimiser(network, settings)
     schedule = make_schedule(optimiser, settings, steps)
@@ -213,7 +217,7 @@ def make_optimisation(network: nn.Module, settings: RunSettings, steps: int) -> 
 
 # %% ../nbs/26_training.ipynb #7ed65b3f
 def make_optimiser(network: nn.Module, settings: RunSettings) -> torch.optim.Optimizer:
-    "AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), fused where Lightning can clip it."
+    "Make AdamW, fused where Lightning can clip it."
     return torch.optim.AdamW(
         network.parameters(),
         lr=settings.learning_rate,
@@ -221,13 +225,13 @@ def make_optimiser(network: nn.Module, settings: RunSettings) -> torch.optim.Opt
         fused=not settings.precision.endswith("mixed"),
     )
 
-
+# %% ../nbs/26_training.ipynb #20727b0c
 def make_schedule(
     optimiser: torch.optim.Optimizer,
     settings: RunSettings,
     steps: int,  # optimiser steps of the whole run
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    "One cycle (Smith and Topin 2018, arXiv 1708.07120), or a cosine after 5 % of warm-up."
+    "Make one cycle, or a cosine after 5 % of warm-up."
     if settings.schedule == "one_cycle":
         rising = max(0.25, 1.5 / (steps + 1))  # a quarter, where a run is that long
         return torch.optim.lr_scheduler.OneCycleLR(
@@ -249,7 +253,8 @@ class History(Callback):
     def __init__(self, folder: Path, steps: int) -> None:
         self.folder, self.steps = Path(folder), steps
         self.rows: list[dict] = []
-        self.seconds, self.random_state, self.told = 0.0, None, 0.0
+        self.random_state: dict[str, Tensor] | None = None
+        self.seconds = self.told = 0.0
 
     def state_dict(self) -> dict:
         "Return what a checkpoint keeps."
@@ -304,7 +309,7 @@ def set_random_states(states: dict[str, Tensor]) -> None:
 
 def history_row(trainer: lightning.Trainer) -> dict:
     "Gather a validation round's numbers."
-    row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+    row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
     for name in ("train_loss", "validation_ap", "validation_f1"):
         row[name] = float(trainer.callback_metrics.get(name, float("nan")))
     return row | {"learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
@@ -345,7 +350,11 @@ def make_batches(
 # %% ../nbs/26_training.ipynb #ec93d495
 def checkpoints(settings: RunSettings, folder: Path) -> list[Callback]:
     "Keep the state of the last round, and its weights apart where the best are asked for."
-    ways = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    ways: dict[str, Any] = {
+        "dirpath": folder,
+        "save_on_train_epoch_end": True,
+        "enable_version_counter": False,
+    }
     best = ModelCheckpoint(
         filename="best", monitor="validation_ap", mode="max", save_weights_only=True, **ways
     )
@@ -354,39 +363,37 @@ def checkpoints(settings: RunSettings, folder: Path) -> list[Callback]:
 
 # %% ../nbs/26_training.ipynb #819157cd
 def make_trainer(
-    run: Run, history: History, rounds: int, watched: Sequence[Callback] = ()
+    run: Run,
+    history: History,
+    rounds: int,  # validations, which are epochs to Lightning
+    watched: Sequence[Callback] = (),
+    profiler: Profiler | None = None,
 ) -> lightning.Trainer:
     "Set up Lightning for a run: checkpoints, history, early stopping, bars and loggers."
     settings, folder = run.settings, run.folder
     kind = device_of(settings.accelerator).type
-    callbacks = [
-        *watched,
-        history,
-        *checkpoints(settings, folder / RunFile.CHECKPOINTS),
-    ]
+    callbacks = [*watched, history, *checkpoints(settings, folder / RunFile.CHECKPOINTS)]
     if settings.early_stopping:
-        callbacks.append(
-            EarlyStopping("validation_ap", mode="max", patience=settings.early_stopping)
-        )
-    logger = False
+        patience = settings.early_stopping
+        callbacks.append(EarlyStopping("validation_ap", mode="max", patience=patience))
+    logger = tensorboard_logger(folder) if settings.tensorboard else False
     if settings.tensorboard:
-        logger = tensorboard_logger(folder)
         callbacks.append(LearningRateMonitor())
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")  # its own deprecations
-    watched = watched_from_outside()
-    if not watched:
+    shown = not watched_from_outside()
+    if shown:
         callbacks.append(TQDMProgressBar(leave=False))
     return lightning.Trainer(
         accelerator=kind, devices=settings.devices, num_nodes=settings.nodes,
-        strategy=make_strategy(settings, kind), precision=settings.precision,
+        strategy=make_strategy(settings, kind), precision=cast(Any, settings.precision),
         plugins=SLURMEnvironment(auto_requeue=False) if job_place() else LightningEnvironment(),
         sync_batchnorm=settings.ranks > 1 and kind == "cuda",
         accumulate_grad_batches=settings.accumulate, gradient_clip_val=1.0,
         max_epochs=rounds, callbacks=callbacks, logger=logger, num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False,
-        enable_model_summary=False, deterministic="warn", enable_progress_bar=not watched,
-        default_root_dir=folder,
+        enable_model_summary=False, deterministic="warn", enable_progress_bar=shown,
+        default_root_dir=folder, profiler=profiler,
     )  # fmt: skip
 
 # %% ../nbs/26_training.ipynb #d962d2aa
@@ -399,7 +406,7 @@ def tensorboard_logger(folder: Path) -> Any:
     except ModuleNotFoundError:
         raise UserError("TensorBoard is not installed: pip install -e .[tensorboard]") from None
 
-
+# %% ../nbs/26_training.ipynb #66c0e6e9
 def make_strategy(
     settings: RunSettings,
     kind: str,  # of device: cpu, cuda or mps
@@ -416,7 +423,7 @@ def make_strategy(
         process_group_backend="gloo" if kind == "cpu" else None,
     )
 
-
+# %% ../nbs/26_training.ipynb #bc4ab42b
 @dataclass(frozen=True)
 class Fitted:
     "A trained network with what scoring it needs."
@@ -443,8 +450,7 @@ def train(
     history = History(run.folder, rounds * steps)
     module = Segmentation(network, loss_of(run.settings), run.settings, training, validation)
     last = run.folder / RunFile.CHECKPOINTS / "last.ckpt"
-    trainer = make_trainer(run, history, rounds, watched)
-    trainer.profiler = profiler or trainer.profiler
+    trainer = make_trainer(run, history, rounds, watched, profiler)
     trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -498,7 +504,7 @@ def train_as_rank() -> None:
     except UserError as error:
         sys.exit(str(error))
 
-
+# %% ../nbs/26_training.ipynb #79f6b283
 def join_run(
     settings: RunSettings,
     folder: Path,  # of the run, finished

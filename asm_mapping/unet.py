@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODALITIES', 'CONTROLS', 'MERGES', 'DEPTH', 'roles_of', 'Architecture', 'check_architecture', 'probe_levels',
-           'halves', 'Nothing', 'drop_unused', 'make_encoder', 'loaded_parts', 'weights_loaded', 'count_parameters',
-           'pad_to', 'enlarging_weights', 'decode_block', 'Decoder', 'UNet', 'reference_size']
+           'level_channels', 'halves', 'Nothing', 'drop_unused', 'make_encoder', 'loaded_parts', 'weights_loaded',
+           'count_parameters', 'pad_to', 'enlarging_weights', 'decode_block', 'Decoder', 'UNet', 'reference_size']
 
 # %% ../nbs/20_unet.ipynb #344d86fd
 from collections.abc import Mapping, Sequence
@@ -118,12 +118,18 @@ def probe_levels(
         encoder.train(was_training)
 
 
+def level_channels(encoder: nn.Module) -> list[int]:
+    "List the channels of an encoder's levels, from level 0 (the image) on."
+    channels: Any = encoder.out_channels
+    return list(channels)
+
+
 def halves(features: list[Tensor]) -> bool:
     "Tell whether each level has half the side of the one before."
     side = features[0].shape[-1]
     return all(f.shape[-2:] == (side >> i, side >> i) for i, f in enumerate(features))
 
-
+# %% ../nbs/20_unet.ipynb #68833ef4
 class Nothing(nn.Module):
     "Stands where an encoder calls a part whose result nobody uses."
 
@@ -175,7 +181,7 @@ def make_encoder(
         encoder.loaded = told | {"tensors": len(encoder.state_dict())}
     return encoder
 
-
+# %% ../nbs/20_unet.ipynb #edaa3488
 def loaded_parts(model: nn.Module) -> list[dict[str, Any]]:  # one a pretrained encoder
     "Tell what was loaded into the encoders of a model."
     parts = (getattr(module, "loaded", None) for module in model.modules())
@@ -277,8 +283,7 @@ class UNet(nn.Module):
         weights = weights_for(a.weights, roles[0], a.encoder)
         bands = [band for role in roles for band in a.bands(role)] if weights != "none" else ()
         self.encoder = make_encoder(a.encoder, channels, weights, bands=bands)
-        widths: Any = self.encoder.out_channels
-        self.decoder = Decoder(widths, a.decoder_channels, a.scse)
+        self.decoder = Decoder(level_channels(self.encoder), a.decoder_channels, a.scse)
 
     def forward(self, image: Tensor) -> Tensor:
         "Turn (image, channel, row, column) into logits (image, 1, row, column)."

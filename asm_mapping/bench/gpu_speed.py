@@ -64,7 +64,7 @@ def write_pairs(folder: Path, chips: int, px: int) -> Manifest:
     path.write_text(MANIFEST.replace("planet_nicfi", "sentinel2"))
     return read_manifest(path)
 
-
+# %% ../../nbs/57_gpu_speed.ipynb #f998d16f
 def write_scenes(folder: Path, px: int) -> dict[str, list[Path]]:  # as map settings take them
     "Write the two scenes of a square."
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,8 @@ class Clock(Callback):
     "Note when each training step is done."
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.moments = device, []
+        self.device = device
+        self.moments: list[float] = []
 
     def on_train_batch_end(self, *_: Any) -> None:
         "Wait for the device, and look."
@@ -94,7 +95,7 @@ class Clock(Callback):
         counted = self.moments[len(self.moments) // 4 :]
         return (len(counted) - 1) / (counted[-1] - counted[0])
 
-
+# %% ../../nbs/57_gpu_speed.ipynb #c4f2e7ff
 def peak_gb(device: torch.device) -> float:
     "Tell the most memory that tensors took on a GPU since this was asked; NaN on a CPU."
     if device.type != "cuda":
@@ -148,8 +149,8 @@ def map_twice(given: dict, folder: Path, seconds: float) -> Iterator[Row]:
         yield f"map {number}, end to end", rate, "Mpx/s"
     yield "map: GPU memory", max(one["gpu_gb"] for one in made), "GB"
     yield "map: host memory (PSS)", max(one["pss"] for one in made) / 1e9, "GB"
-    pairs = [[layer_path(out, layer) for out in outs] for layer in LAYERS[:3]]
-    same = all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
+    pairs = [(layer_path(outs[0], layer), layer_path(outs[1], layer)) for layer in LAYERS[:3]]
+    same = all(filecmp.cmp(first, second, shallow=False) for first, second in pairs)
     yield "maps of equal bytes", float(same), "1 = yes"
     alone = network_alone(given | {"out": str(folder / "alone.tif")}, seconds)
     yield "network alone, copies included", alone, "Mpx/s"
@@ -160,12 +161,13 @@ def difference(given: dict, folder: Path) -> Iterator[Row]:
     job, _ = prepare_map(make_map_settings(**given, out=folder / "part.tif"))
     names = ("eager", given["engine"])
     engines = [open_engine(job.models[0], name, threads=job.threads) for name in names]
-    logits, seconds = ({}, {}), 0.0
-    for place in product(*(range(*job.lattice.span(axis)) for axis in (0, 1))):
-        (window,) = read_tile(job, (0, 0), *place).batches
+    logits: tuple[dict[str, NDArray], dict[str, NDArray]] = ({}, {})
+    seconds, spans = 0.0, [range(*job.lattice.span(axis)) for axis in (0, 1)]
+    for row, column in product(*spans):
+        (window,) = read_tile(job, (0, 0), row, column).batches
         for number, engine in enumerate(engines):
             started = time.perf_counter()
-            logits[number][f"0 {place}"] = engine.run(window)
+            logits[number][f"0 {row} {column}"] = engine.run(window)
             seconds += (time.perf_counter() - started) * (number == 0)
     pixels = sum(answer.size for answer in logits[0].values())
     yield "the CPU's network alone", pixels / 1e6 / seconds, "Mpx/s"
@@ -192,7 +194,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         found["gpu_capability"] = f"{facts.major}.{facts.minor}"
     return found | {"accelerator": device.type}
 
-
+# %% ../../nbs/57_gpu_speed.ipynb #25688dd9
 def measure_gpu(
     out: Path,  # folder of the tables
     *,

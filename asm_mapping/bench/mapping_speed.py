@@ -164,7 +164,7 @@ def window_megapixels(settings: dict) -> float:
         sides.append(sum(part.stop - part.start for part in parts))
     return float(np.prod(sides)) / 1e6
 
-
+# %% ../../nbs/56_mapping_speed.ipynb #200e485b
 def prototype_rate(tiles: int = 10, px: int = 1024, threads: int = 0) -> float:  # Mpx/s
     "Time the forward pass of the network of the prototype's shape, tile by tile."
     torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
@@ -266,7 +266,7 @@ def steady_rate(maps: Sequence[dict]) -> float:  # blocks a second, all maps tog
     last = next(moment for moment, count in seen if count == seen[-1][1])
     return (seen[-1][1] - seen[0][1]) / (last - seen[0][0])
 
-
+# %% ../../nbs/56_mapping_speed.ipynb #81154a2d
 def compare_workers(given: dict, folder: Path, rounds: int = 3) -> dict[str, float]:  # medians
     "Set two workers of one map beside two maps made independently, a thread each, in turn."
     settings, rows = given | {"threads": 1, "side": 1}, []
@@ -301,7 +301,7 @@ def plain_map(job: Job, px: int = 1024) -> np.ndarray:  # (row, column) probabil
             )
     return out
 
-
+# %% ../../nbs/56_mapping_speed.ipynb #c0662889
 @torch.inference_mode()
 def ask(
     network: torch.nn.Module,
@@ -333,7 +333,7 @@ def away_from_edges(job: Job, px: int, edge: int = 64) -> np.ndarray:  # (row, c
         far.append(keep)
     return far[0][:, None] & far[1]
 
-
+# %% ../../nbs/56_mapping_speed.ipynb #87933453
 def compare_with_plain(given: dict, px: int = 1024, edge: int = 64) -> dict[str, float]:
     "Compare our finished map with the plain way, away from both tilings' edges."
     settings = make_map_settings(**given)

@@ -152,7 +152,7 @@ def elsewhere(
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
-
+# %% ../../nbs/55_training_speed.ipynb #110ad8bb
 def prepare_afresh(
     manifest: Manifest,
     folder: Path,  # a new folder is made in it
@@ -216,7 +216,7 @@ class PrototypeFusion(nn.Module):
         half = self.head(self.decoder([torch.cat(pair, 1) for pair in both]))
         return F.interpolate(half, size=batch["optical"].shape[-2:], mode="bilinear")
 
-
+# %% ../../nbs/55_training_speed.ipynb #3f368c44
 def prototype_batch(
     chips: int,
     px: int,  # side of a chip
@@ -253,7 +253,7 @@ def take_turns(
             rows.append({"what": what, "round": number} | rates)
     return pd.DataFrame(rows).query("round > 0").reset_index(drop=True)
 
-
+# %% ../../nbs/55_training_speed.ipynb #9a90341f
 def medians(
     turns: pd.DataFrame,  # from take_turns
     against: str,  # contender that the others are compared with
@@ -284,7 +284,7 @@ def prototype_pass(manifest: Manifest, chips: Iterable[str]) -> int:  # chips
     "Read some chips as the prototype did."
     return len([read_like_the_prototype(manifest, chip) for chip in chips])
 
-
+# %% ../../nbs/55_training_speed.ipynb #433c20fd
 def train_pass(
     network: nn.Module,
     loader: Iterable[dict[str, Tensor]],  # of batches; loading counts
@@ -334,7 +334,7 @@ def epoch_seconds(run: Run) -> pd.Series:  # part: seconds, over all rounds of t
     total = spent["run_training_epoch"] + found["checkpoints"]
     return pd.Series(found | {"other": total - sum(found.values())}, name="seconds")
 
-
+# %% ../../nbs/55_training_speed.ipynb #4d9036cc
 def not_network(seconds: pd.Series, validation: bool = False) -> float:  # 0 to 1
     "Share of the time that is not forward, backward or optimiser; with validation's if asked."
     network = seconds[["forward", "backward", "optimiser"]].sum()
@@ -364,7 +364,7 @@ def train_asked() -> None:
     fitted = fit(run)
     finish_run(run, fitted, score_run(run, fitted))
 
-
+# %% ../../nbs/55_training_speed.ipynb #eb448260
 def anonymous_memory(process: psutil.Process) -> int:  # bytes
     "Measure what a process holds for itself, children included; 0 once it has ended."
     total = 0
