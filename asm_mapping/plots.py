@@ -714,7 +714,7 @@ def trial_legend(picture: Picture) -> None:
 
 
 def study_figure(
-    table: pd.DataFrame,  # of `tuning_tables.trial_table`
+    table: pd.DataFrame,  # of `tuning_outcome.trial_table`
     title: str,
 ) -> Picture:
     "Draw the scores of a study in the order of its trials, and the best so far."
@@ -730,7 +730,7 @@ def study_figure(
 
 # %% ../nbs/50_plots.ipynb #45206ba9
 def slice_figure(
-    table: pd.DataFrame,  # of `tuning_tables.trial_table`
+    table: pd.DataFrame,  # of `tuning_outcome.trial_table`
     names: Sequence[str],  # searched parameters
     title: str,
     log: Sequence[str] = (),  # those drawn on a logarithm
@@ -796,7 +796,7 @@ def importance_figure(
 
 
 def pareto_figure(
-    table: pd.DataFrame,  # of `tuning_tables.trial_table`, with `front` (bool)
+    table: pd.DataFrame,  # of `tuning_outcome.trial_table`, with `front` (bool)
     title: str,
 ) -> Picture:
     "Draw score against operations a pixel, and the front."

@@ -604,7 +604,7 @@ def search_all(
 ) -> "Study | None":  # None if trials are left
     "Attempt all trials of a study, in worker processes."
     from asm_mapping.tuning import count_ended, open_study, run_search, tell_study
-    from asm_mapping.tuning_tables import check_outcome
+    from asm_mapping.tuning_outcome import check_outcome
 
     check_outcome(search)
     with open_page(search.folder / "tune.ipynb", wait=600):
@@ -633,8 +633,8 @@ def choose_and_compare(
     say: Callable[[str], Any] = print,
 ) -> dict[str, str] | None:  # what failed; None where another process does it
     "Let inner folds choose, write best.toml, run what it changes beside the defaults."
-    from asm_mapping.tuning import choose, run_inner
-    from asm_mapping.tuning_tables import write_best
+    from asm_mapping.tuning import run_inner
+    from asm_mapping.tuning_outcome import choose, write_best
 
     search, own = study.search, study.search.settings
     try:

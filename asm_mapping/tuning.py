@@ -7,11 +7,11 @@ __all__ = ['SPACE', 'LOCKED_S', 'TRIES', 'KEEPS_SCORES', 'STARTUP', 'ENDED', 'Ob
            'PATIENCE_S', 'Parameter', 'Choice', 'Range', 'narrowed', 'told_values', 'narrow', 'is_defaults', 'suggest',
            'defaults_in', 'Search', 'make_search', 'check_encoders', 'masked', 'read_address', 'database',
            'whole_address', 'SteadyStorage', 'lock_first', 'open_storage', 'identity', 'Study', 'open_study',
-           'make_sampler', 'make_pruner', 'noted', 'GivenUpError', 'attempt', 'give_back', 'count_ended',
-           'check_errors', 'work', 'open_search', 'open_inner', 'kept_score', 'train_trial', 'own_scratch',
-           'worker_folder', 'clear_scratch', 'work_in_process', 'start_worker', 'last_words', 'tell_study', 'patiently',
-           'tend', 'run_search', 'Candidate', 'candidates', 'inner_file', 'score_inner', 'inner_tasks', 'score_left',
-           'run_inner', 'read_inner', 'scores_by_fold', 'choose']
+           'make_sampler', 'make_pruner', 'noted', 'GivenUpError', 'attempt', 'give_back', 'count_ended', 'is_full',
+           'count_running', 'check_errors', 'work', 'open_search', 'open_inner', 'kept_score', 'train_trial',
+           'own_scratch', 'worker_folder', 'clear_scratch', 'work_in_process', 'start_worker', 'last_words',
+           'tell_study', 'patiently', 'tend', 'run_search', 'Candidate', 'candidates', 'inner_file', 'score_inner',
+           'inner_tasks', 'score_left', 'run_inner', 'read_inner']
 
 # %% ../nbs/28_tuning.ipynb #28678bbd
 import json
@@ -44,6 +44,7 @@ from optuna.storages import (
     BaseStorage,
     RDBStorage,
     RetryHeartbeatStaleTrialCallback,
+    fail_stale_trials,
     get_storage,
 )
 from optuna.study import MaxTrialsCallback
@@ -238,8 +239,8 @@ class Search(BaseModel):
     goals: Literal["score", "score,flop"] = "score"
     pruner: Literal["median", "hyperband", "none"] = "median"
     inner_folds: int = Field(3, ge=2, le=20)
-    beat_s: int = Field(15, ge=1)  # seconds between a trial's signs of life
-    grace_s: int = Field(90, ge=2)  # seconds without one after which it is tried again
+    beat_s: int = Field(10, ge=1)  # seconds between a trial's signs of life
+    grace_s: int = Field(60, ge=2)  # seconds without one after which it is tried again
 
     @property
     def label(self) -> str:
@@ -505,6 +506,7 @@ def attempt(objective: Objective, trial: Trial, search: Search) -> float | tuple
     "Attempt a trial, its sampler seeded by its number; one that is stopped is given back."
     trial.study.sampler = make_sampler(search.settings.seed, trial.number)
     try:
+        trial.set_user_attr("host", socket.gethostname())
         return noted(objective, trial, search)
     except UpdateFinishedTrialError:
         raise GivenUpError from None
@@ -526,6 +528,18 @@ def count_ended(study: Study) -> int:
     return len(study.trials(*ENDED))
 
 
+def is_full(study: Study) -> bool:
+    "Say whether enough trials have ended well and none waits."
+    enough = count_ended(study) >= study.search.trials
+    return enough and not study.trials(TrialState.WAITING)
+
+
+def count_running(study: Study) -> int:
+    "Count the trials that workers are at; those of dead ones are given up first."
+    fail_stale_trials(study.load())
+    return sum("host" in trial.user_attrs for trial in study.trials(TrialState.RUNNING))
+
+# %% ../nbs/28_tuning.ipynb #1d8bf0ae
 def check_errors(study: Study) -> None:
     "Give up with the errors where too many trials failed by themselves."
     failed = [t for t in study.trials(TrialState.FAIL) if "error" in t.user_attrs]
@@ -542,9 +556,9 @@ def check_errors(study: Study) -> None:
 def work(study: Study, objective: Objective, until: float | None = None) -> None:
     "Attempt trials until enough have ended, or begin none after `until` (time.time())."
     enough = MaxTrialsCallback(study.search.trials, states=ENDED)
-    while count_ended(study) < study.search.trials:
+    while not is_full(study) and (until is None or time.time() < until):
         with suppress(GivenUpError):
-            return study.load().optimize(
+            study.load().optimize(
                 lambda trial: attempt(objective, trial, study.search),
                 timeout=None if until is None else max(0.0, until - time.time()),
                 catch=Exception,
@@ -739,21 +753,21 @@ def run_search(
     try:
         with tqdm(total=search.trials, disable=None, **shape) as bar:
             while True:
-                left = search.trials - (done := patiently(study, count_ended))
-                if left > 0:
+                done, full = patiently(study, count_ended), patiently(study, is_full)
+                if done < search.trials:
                     patiently(study, check_errors)
                 deaths = deaths if done == bar.n else 0
                 bar.total = max(search.trials, done)
                 bar.set_postfix_str(patiently(study, tell_study), refresh=False)
                 bar.update(done - bar.n)
-                more = left > 0 and (until is None or time.time() < until)
+                more = not full and (until is None or time.time() < until)
                 for log in logs:
                     if told := tend(search, jobs, workers, log, until, more):
                         deaths += 1
                         say(f"a worker ended ({told}); its trial is tried again")
                         if deaths > 3 * jobs:
                             raise UserError(f"the workers die one after another: {told}")
-                if not workers:
+                if not workers and not (full and patiently(study, count_running)):
                     break
                 time.sleep(PAUSE_S)
     finally:
@@ -870,25 +884,3 @@ def read_inner(study: Study) -> pd.DataFrame:
     rows = [read_json(path) for _, _, path in inner_tasks(study) if path.exists()]
     columns = ["candidate", "inner_fold", "average_precision", "validation", "minutes", "chips"]
     return pd.DataFrame(rows, columns=columns).astype({"average_precision": float})
-
-
-def scores_by_fold(inner: pd.DataFrame) -> pd.DataFrame:  # candidate by inner fold
-    "Lay out the scores of the inner folds whose test part has a mine."
-    empty = inner.loc[inner["average_precision"].isna(), "inner_fold"]
-    scored = inner[~inner["inner_fold"].isin(empty)]
-    return scored.pivot(index="candidate", columns="inner_fold", values="average_precision")
-
-
-def choose(study: Study, inner: pd.DataFrame) -> Candidate:
-    "Choose the highest mean over the inner folds; the defaults win ties."
-    table, folds = scores_by_fold(inner), study.search.inner_folds
-    done = inner.groupby("candidate")["inner_fold"].nunique()
-    means = table[done.reindex(table.index) == folds].mean(axis=1)
-    if "defaults" not in means:
-        raise UserError(
-            f"the defaults were not scored on all {folds} inner folds: "
-            "see the failures above, then run the same command"
-        )
-    known = {candidate.label: candidate for candidate in candidates(study)}
-    better = means[means > means["defaults"]]
-    return known[better.idxmax() if len(better) else "defaults"]
