@@ -764,7 +764,7 @@ def run_search(
                 for log in logs:
                     if told := tend(search, jobs, workers, log, until, more):
                         deaths += 1
-                        say(f"a worker ended ({told}); its trial is tried again")
+                        say(f"a worker ended ({told})")
                         if deaths > 3 * jobs:
                             raise UserError(f"the workers die one after another: {told}")
                 if not workers and not (full and patiently(study, count_running)):

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
@@ -286,20 +287,21 @@ def check_unseen(cli: CommandLine, told: str) -> None:
 
 
 def test_two_commands_share_a_study(cli: CommandLine, places: Path):
-    asked = words(places, "--trials", 4, "--pruner", "none", "--name", "both")
-    told = [finish(one, 0).text for one in [cli.start(*asked), cli.start(*asked)]]
-    folder = cli.runs / "both/tune"
-    ended = ended_trials(f"sqlite:///{folder}/study.db", "both-optical-fold-0")
-    assert 4 <= len(ended) <= 5
-    assert sum("another worker goes on" in text for text in told) <= 1
-    assert any("next: asm-mapping compare" in text for text in told)
-    assert (folder / "optical-fold-0/best.toml").exists()
-    more = [*asked[: asked.index(4)], 6, *asked[asked.index(4) + 1 :]]
-    cli(*more, "--minutes", 0.0001)  # no time for another
-    assert ended_trials(f"sqlite:///{folder}/study.db", "both-optical-fold-0") == ended
-    cli(*more)
-    after = ended_trials(f"sqlite:///{folder}/study.db", "both-optical-fold-0")
-    assert len(after) == 6 and ended.items() <= after.items()
+    asked = words(places, "--pruner", "none", "--name", "both")
+    address = f"sqlite:///{cli.runs}/both/tune/study.db"
+    both = [cli.start(*asked, "--trials", 4) for _ in range(2)]
+    with ThreadPoolExecutor() as threads:
+        waits = [threads.submit(one.wait, 600) for one in both]
+        ended_first, _ = wait(waits, return_when=FIRST_COMPLETED)
+        other = both[waits[0] in ended_first]  # goes on with the inner folds
+        other.send_signal(signal.SIGTERM)
+    told = [finish(one, 143 if one is other else 0).text for one in both]
+    assert any("another worker goes on with the inner folds" in text for text in told)
+    ended = ended_trials(address, "both-optical-fold-0")
+    assert 4 <= len(ended) <= 5 and all(f"{len(ended)} trials are done" in t for t in told)
+    late = cli(*asked, "--trials", 6, "--minutes", 0.0001).text  # no time to begin one
+    assert f"{len(ended)} of 6 trials are done" in late
+    assert ended_trials(address, "both-optical-fold-0") == ended
 
 
 def kill_worker(study: Study, killed: list[optuna.trial.FrozenTrial]) -> None:
