@@ -7,9 +7,9 @@ __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'A
            'Settings', 'Report', 'Overwrite', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData',
            'EngineName', 'show_version', 'before_any', 'told', 'ended', 'told_error', 'told_by_system', 'say',
            'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'tell_lost', 'tell_failed',
-           'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune', 'tell_tuning',
-           'told_scores', 'tell_evaluation', 'evaluate', 'report', 'publish', 'runs', 'benchmark', 'predict',
-           'tell_map', 'polygons', 'quantise', 'chips', 'parse_values', 'run_cli']
+           'tell_comparison', 'compare', 'demo', 'tune', 'tell_tuning', 'told_scores', 'tell_evaluation', 'evaluate',
+           'report', 'publish', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons', 'quantise', 'chips',
+           'parse_values', 'run_cli']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -29,10 +29,8 @@ import typer
 from . import __version__
 from asm_mapping.config import (
     KEPT_BY_MAPS,
-    HeldError,
     UserError,
     keep_freed_memory,
-    only_one,
     runs_root,
     stay_local,
     write_json,
@@ -317,63 +315,12 @@ def demo(
     tell_comparison(made, failed)
     tell_lost([f"left out: {why}" for why in lost])
 
-# %% ../nbs/53_cli.ipynb #21e44494
-def search_all(search: Any, also: list[str], jobs: int, minutes: float) -> Any:  # Queue
-    "Attempt all trials of a study; its queue, or None if trials are left."
-    from asm_mapping.catalog import open_dataset
-    from asm_mapping.runs import check_outer, estimate_tuning, open_page
-    from asm_mapping.store import prepare
-    from asm_mapping.tuning import (
-        check_outcome,
-        count_ended,
-        open_queue,
-        run_search,
-        tell_study,
-    )
-
-    check_outcome(search)
-    with open_page(search.folder / "tune.ipynb", wait=600):
-        pass  # it is ours to make
-    own, folds = search.settings, [search.settings.fold, *also]
-    store = prepare(manifest := open_dataset(own.dataset, own.root))
-    check_outer(own, folds, store, search.inner_folds)
-    queue = open_queue(search, store.key)
-    for field, value in search.fixed.items():
-        say(f"{field} {value} is not among the searched values: all trials keep it")
-    left, runs = search.trials - count_ended(queue), 4 * search.inner_folds + 2 * len(folds)
-    say(estimate_tuning(own, manifest, trials=max(left, 0), runs=runs, jobs=jobs))
-    if not run_search(queue, jobs=jobs, minutes=minutes, say=say):
-        done = f"{count_ended(queue)} of {search.trials} trials are done"
-        say(f"{done} ({tell_study(queue)}); the same command goes on from here")
-        return None
-    say(f"{search.trials} trials are done: {tell_study(queue)}")
-    return queue
-
-# %% ../nbs/53_cli.ipynb #79205708
-def choose_and_compare(queue: Any, also: list[str], jobs: int) -> dict[str, str] | None:
-    "Choose on inner folds, then run the outer pairs; what failed, None where another does it."
-    from asm_mapping.runs import plan_outer, run_all
-    from asm_mapping.tuning import choose, run_inner, write_best
-
-    search, own = queue.search, queue.search.settings
-    try:
-        with only_one(search.folder / "choice"):
-            inner = run_inner(queue, jobs=jobs, say=say)
-            winner = choose(queue, inner)
-            best = write_best(queue, inner, winner)
-            say(f"on {search.inner_folds} inner folds {winner.label} won; wrote {best}")
-            planned = plan_outer(own, winner.settings, [own.fold, *also])
-            return run_all(planned, jobs=jobs, say=say)
-    except HeldError:
-        say(f"another worker goes on with the inner folds; the result: {search.folder}")
-        return None
-
 # %% ../nbs/53_cli.ipynb #9b1c08cb
 @told
 def tune(
     dataset: Dataset,
     modality: Annotated[str, typer.Option(help="sar, optical, early_fusion, late_fusion")],
-    trials: Annotated[int, typer.Option(min=1, help="complete or pruned in the end")] = 30,
+    trials: Annotated[int, typer.Option(min=1, help="complete or pruned, at least")] = 30,
     minutes: Annotated[float, typer.Option(min=0, help="begin no trial after; 0: all")] = 0,
     fold: Annotated[str, typer.Option(help="outer fold, whose test chips stay unseen")] = "0",
     seed: int = 0,
@@ -398,7 +345,7 @@ def tune(
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install -e .[tune]") from None
     from asm_mapping.catalog import open_dataset
-    from asm_mapping.runs import settle
+    from asm_mapping.runs import choose_and_compare, search_all, settle
     from asm_mapping.settings import make_settings, read_settings
 
     os.environ["ASM_STORAGE"] = whole_address(storage) if storage else ""
@@ -409,27 +356,20 @@ def tune(
     asked = settle(asked, open_dataset(asked.dataset, asked.root))
     ways = {"trials": trials, "goals": goals, "pruner": pruner, "inner_folds": inner_folds}
     search = make_search(asked, space or "", **ways)
-    queue = search_all(search, words(also), jobs, minutes)
-    failed = choose_and_compare(queue, words(also), jobs) if queue else None
+    found = search_all(search, words(also), jobs=jobs, minutes=minutes, say=say)
+    failed = choose_and_compare(found, words(also), jobs=jobs, say=say) if found else None
     if failed is not None:
-        tell_tuning(search, also, jobs, space, failed)
+        tell_tuning(search, words(also), jobs, space, failed)
 
 # %% ../nbs/53_cli.ipynb #4225d72e
 def tell_tuning(
-    search: Any, also: str, jobs: int, space: Path | None, failed: dict[str, str]
+    search: Any, also: list[str], jobs: int, space: Path | None, failed: dict[str, str]
 ) -> None:
     "Execute the page of a search, say what it wrote and what to do next."
-    from asm_mapping.runs import execute_page, open_page, template
+    from asm_mapping.runs import show_search
 
-    own, made = search.settings, search.folder / "tune.ipynb"
-    named = ("dataset", "modality", "fold", "folds", "seed", "name", "root", "preset")
-    given = {key: getattr(own, key) for key in named}
-    more = own.model_dump(exclude={*named}, exclude_defaults=True)
-    given |= {"more": json.dumps(more), "space": str(space.resolve()) if space else ""}
-    given |= search.model_dump(include={"trials", "goals", "pruner", "inner_folds"})
-    with open_page(made, wait=600) as page:
-        execute_page(template("63_tune"), page, given | {"jobs": jobs, "also": also})
-    best = search.folder / "best.toml"
+    made = show_search(search, also, jobs=jobs, space=space)
+    own, best = search.settings, search.folder / "best.toml"
     say(f"wrote {made}, {best} and the tables beside")
     say(f"next: asm-mapping compare {own.dataset} --settings {best} --name {own.name}-all")
     tell_failed(failed)

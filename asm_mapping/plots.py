@@ -702,7 +702,7 @@ def training_figure(
 def draw_trials(axes: Axes, x: pd.Series, table: pd.DataFrame) -> None:
     "Draw complete and pruned trials and the defaults."
     done, pruned = table["state"] == "complete", table["state"] == "pruned"
-    first = done & (table["slot"] == 0)
+    first = done & table["defaults"]
     score = table["average_precision"]
     axes.plot(x[pruned], table["best_round"][pruned], "x", color="0.6", markersize=4)
     axes.plot(x[done], score[done], "o", color=COLOURS["blue"], markersize=4, alpha=0.8)
@@ -724,7 +724,7 @@ def trial_legend(picture: Picture) -> None:
 
 # %% ../nbs/50_plots.ipynb #19fedaeb
 def study_figure(
-    table: pd.DataFrame,  # of `tuning.trial_table`
+    table: pd.DataFrame,  # of `tuning_outcome.trial_table`
     title: str,
 ) -> Picture:
     "Draw the scores of a study in the order of its trials, and the best so far."
@@ -740,7 +740,7 @@ def study_figure(
 
 # %% ../nbs/50_plots.ipynb #45206ba9
 def slice_figure(
-    table: pd.DataFrame,  # of `tuning.trial_table`
+    table: pd.DataFrame,  # of `tuning_outcome.trial_table`
     names: Sequence[str],  # searched parameters
     title: str,
     log: Sequence[str] = (),  # those drawn on a logarithm
@@ -806,7 +806,7 @@ def importance_figure(
 
 # %% ../nbs/50_plots.ipynb #214495ae
 def pareto_figure(
-    table: pd.DataFrame,  # of `tuning.trial_table`, with `front` (bool)
+    table: pd.DataFrame,  # of `tuning_outcome.trial_table`, with `front` (bool)
     title: str,
 ) -> Picture:
     "Draw score against operations a pixel, and the front."

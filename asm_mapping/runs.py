@@ -7,9 +7,9 @@ __all__ = ['LOADING_SHARE', 'FREED', 'LONGEST_SOCKET', 'STREAMS', 'FROM_RUNS', '
            'template', 'execute', 'kernel_trouble', 'QuietKernelManager', 'watched_kernel', 'open_page', 'execute_page',
            'make_page', 'progress_bar', 'portable', 'settle', 'run_one', 'threshold_source', 'summary', 'plan_runs',
            'in_own_process', 'run_all', 'at_once', 'training_seconds', 'arm_cost', 'run_pixels', 'told_time',
-           'plan_costs', 'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains', 'check_outer', 'compare_arms',
-           'list_runs', 'listed_run', 'run_from_argument', 'stand_in_map', 'map_page', 'map_scenes', 'explore_dataset',
-           'run_benchmark']
+           'plan_costs', 'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains', 'check_outer', 'search_all',
+           'choose_and_compare', 'show_search', 'compare_arms', 'list_runs', 'listed_run', 'run_from_argument',
+           'stand_in_map', 'map_page', 'map_scenes', 'explore_dataset', 'run_benchmark']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import papermill
@@ -52,6 +52,7 @@ from asm_mapping.compare import (
 )
 from asm_mapping.config import (
     MARK,
+    HeldError,
     UserError,
     only_one,
     project_root,
@@ -102,6 +103,10 @@ from .splits import inner_splits, make_splits
 from .store import Store, prepare
 from .training import channels_last, join_run, make_architecture
 from .unet import MODALITIES, Architecture, count_parameters
+
+# %% ../nbs/51_runs.ipynb #12b7776b
+if TYPE_CHECKING:
+    from asm_mapping.tuning import Search, Study
 
 # %% ../nbs/51_runs.ipynb #016c7953
 LOADING_SHARE = 0.15  # of a step's time that loading and the optimiser add to the network's
@@ -620,6 +625,80 @@ def check_outer(
         reuse(run_folder(one), one, store.key)
     splits = make_splits(store.chips, rules, folds=count)
     inner_splits(store.chips, splits, settings.fold, inner_folds, rules, settings.seed)
+
+# %% ../nbs/51_runs.ipynb #083b8624
+def search_all(
+    search: "Search",
+    also: list[str],  # outer folds to compare on, beside the search's own
+    *,
+    jobs: int = 1,  # workers at once
+    minutes: float = 0,  # after which no trial is begun; 0: no end
+    say: Callable[[str], Any] = print,
+) -> "Study | None":  # None if trials are left
+    "Attempt all trials of a study, in worker processes."
+    from asm_mapping.tuning import count_ended, open_study, run_search, tell_study
+    from asm_mapping.tuning_outcome import check_outcome
+
+    check_outcome(search)
+    with open_page(search.folder / "tune.ipynb", wait=600):
+        pass  # it is ours to make
+    own, folds = search.settings, [search.settings.fold, *also]
+    store = prepare(manifest := open_dataset(own.dataset, own.root))
+    check_outer(own, folds, store, search.inner_folds)
+    study = open_study(search, store.key)
+    for field, value in search.fixed.items():
+        say(f"{field} {value} is not among the searched values: all trials keep it")
+    left, runs = search.trials - count_ended(study), 4 * search.inner_folds + 2 * len(folds)
+    say(estimate_tuning(own, manifest, trials=max(left, 0), runs=runs, jobs=jobs))
+    if not run_search(study, jobs=jobs, minutes=minutes, say=say):
+        done = f"{count_ended(study)} of {search.trials} trials are done"
+        say(f"{done} ({tell_study(study)}); the same command goes on from here")
+        return None
+    say(f"{count_ended(study)} trials are done: {tell_study(study)}")
+    return study
+
+# %% ../nbs/51_runs.ipynb #db29095d
+def choose_and_compare(
+    study: "Study",
+    also: list[str],  # outer folds to compare on, beside the search's own
+    *,
+    jobs: int = 1,  # processes at once
+    say: Callable[[str], Any] = print,
+) -> dict[str, str] | None:  # what failed; None where another process does it
+    "Let inner folds choose, write best.toml, run what it changes beside the defaults."
+    from asm_mapping.tuning import run_inner
+    from asm_mapping.tuning_outcome import choose, write_best
+
+    search, own = study.search, study.search.settings
+    try:
+        with only_one(search.folder / "choice"):
+            inner = run_inner(study, jobs=jobs, say=say)
+            winner = choose(study, inner)
+            best = write_best(study, inner, winner)
+            say(f"on {search.inner_folds} inner folds {winner.label} won; wrote {best}")
+            planned = plan_outer(own, winner.settings, [own.fold, *also])
+            return run_all(planned, jobs=jobs, say=say)
+    except HeldError:
+        say(f"another worker goes on with the inner folds; the result: {search.folder}")
+        return None
+
+# %% ../nbs/51_runs.ipynb #be921b0f
+def show_search(
+    search: "Search",
+    also: list[str],  # outer folds to compare on, beside the search's own
+    *,
+    jobs: int = 1,  # for what is left to do
+    space: Path | None = None,  # TOML that narrowed it
+) -> Path:  # the page
+    "Execute the page of a search over what it left, which also writes its tables."
+    named = {"dataset", "modality", "fold", "folds", "seed", "name", "root", "preset"}
+    given = search.settings.model_dump(include=named)
+    given |= search.model_dump(include={"trials", "goals", "pruner", "inner_folds"})
+    more = search.settings.model_dump(exclude=named, exclude_defaults=True)
+    given |= {"more": json.dumps(more), "space": str(space.resolve()) if space else ""}
+    given |= {"jobs": jobs, "also": ",".join(also)}
+    with open_page(search.folder / "tune.ipynb", wait=600) as page:
+        return execute_page(template("63_tune"), page, given)
 
 # %% ../nbs/51_runs.ipynb #9567ded6
 def compare_arms(

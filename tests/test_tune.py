@@ -1,4 +1,4 @@
-"""Tuning as a person meets it, and its queue under four workers, one of which is killed."""
+"""Tuning as a person meets it, and a study of four workers, one of which is killed."""
 
 import json
 import multiprocessing
@@ -9,28 +9,37 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
 import nbformat
 import optuna
+import psutil
 import pytest
 from helpers import SMALL, CommandLine, finish, wait_for, wait_until_gone, write_dataset
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from asm_mapping import tuning
+from asm_mapping.catalog import open_dataset
 from asm_mapping.config import UserError
 from asm_mapping.settings import make_settings
+from asm_mapping.store import prepare
 from asm_mapping.tuning import (
-    Queue,
+    ENDED,
     Search,
+    Study,
     count_ended,
-    open_queue,
+    is_defaults,
+    make_search,
     open_storage,
+    open_study,
+    run_search,
     start_worker,
     suggest,
     work,
@@ -109,7 +118,7 @@ def answers(port: int) -> bool:
     return True
 
 
-# ---------------------------------------------------------------- the queue
+# ---------------------------------------------------------------- the study
 
 
 def cheap(trial: optuna.Trial) -> float:
@@ -127,27 +136,21 @@ def cheap(trial: optuna.Trial) -> float:
 
 def search_of(name: str) -> Search:
     settings = make_settings(modality="late_fusion", name=name)
-    return Search(settings=settings, trials=TRIALS, beat_s=1, grace_s=10)
+    return Search(settings=settings, trials=TRIALS, beat_s=1, grace_s=6)
 
 
 def serve(storage: str, name: str) -> None:
     "Be a worker."
     os.environ["ASM_STORAGE"] = storage
-    work(open_queue(search_of(name), "data"), cheap)
+    work(open_study(search_of(name), "data"), cheap)
 
 
-def running(queue: Queue) -> list[optuna.trial.FrozenTrial]:
-    "List the trials whose worker is at it."
-    trials = queue.study().get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [trial for trial in trials if "pid" in trial.user_attrs]
-
-
-def halted(queue: Queue, trial: optuna.trial.FrozenTrial) -> bool:
+def halted(study: Study, trial: optuna.trial.FrozenTrial) -> bool:
     "Halt a trial's worker; one that has ended its trial meanwhile goes on."
     os.kill(trial.user_attrs["pid"], signal.SIGSTOP)
     still = False
     with suppress(StorageInternalError):  # it holds the database's lock
-        still = queue.study().trials[trial.number].state == TrialState.RUNNING
+        still = study.trials()[trial.number].state == TrialState.RUNNING
     if not still:
         os.kill(trial.user_attrs["pid"], signal.SIGCONT)
     return still
@@ -167,38 +170,44 @@ def test_four_workers_one_killed(
         worker.start()
     monkeypatch.setattr(tuning, "LOCKED_S", 2)  # here: a halted worker may hold the database
     end = time.monotonic() + 300
-    queue = None
+    study = None
     while True:
         assert time.monotonic() < end, "no trial began"
         assert all(worker.is_alive() for worker in workers), "a worker died by itself"
         time.sleep(0.3)
         with suppress(StorageInternalError, UserError):  # locked by busy workers
-            queue = queue or open_queue(search_of(f"q-{kind}"), "data")
-            seen = running(queue) if count_ended(queue) >= 6 else []
-            if victim := next((trial for trial in seen if halted(queue, trial)), None):
+            study = study or open_study(search_of(f"q-{kind}"), "data")
+            running = study.trials(TrialState.RUNNING) if count_ended(study) >= 6 else []
+            seen = [trial for trial in running if "pid" in trial.user_attrs]
+            if victim := next((trial for trial in seen if halted(study, trial)), None):
                 break
     os.kill(victim.user_attrs["pid"], signal.SIGKILL)
     for worker in workers:
         worker.join(timeout=300)
-    queue = open_queue(search_of(f"q-{kind}"), "data")
     assert sorted(worker.exitcode for worker in workers) == [-signal.SIGKILL, 0, 0, 0]
-    check_study(queue, victim.number)
+    check_study(open_study(search_of(f"q-{kind}"), "data"), victim.number)
 
 
-def check_study(queue: Queue, killed: int) -> None:
-    "Exactly the wanted trials, each slot served once, the killed one failed and retried."
-    trials = queue.study().trials
-    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    assert len(ended) == TRIALS == count_ended(queue)
-    assert sorted(trial.user_attrs["slot"] for trial in ended) == list(range(TRIALS))
-    others = [t for t in trials if t not in ended and "twin" not in t.user_attrs]
-    assert [(t.number, t.state) for t in others] == [(killed, TrialState.FAIL)]
+def check_study(study: Study, killed: int) -> None:
+    "Enough trials and hardly more, the defaults first, the killed one failed and retried."
+    trials = study.trials()
+    ended = [t for t in trials if t.state in ENDED]
+    assert TRIALS <= len(ended) < TRIALS + WORKERS
+    assert [(t.number, t.state) for t in trials if t not in ended] == [
+        (killed, TrialState.FAIL)
+    ]
     assert any(trial.state == TrialState.PRUNED for trial in ended)
-    again = [t for t in ended if t.user_attrs.get("retry_of") == killed]
+    again = [t for t in ended if t.system_attrs.get("failed_trial") == killed]
     assert [trial.params for trial in again] == [trials[killed].params]
     assert [trial.number for trial in trials] == list(range(len(trials)))
-    first = next(trial for trial in ended if trial.user_attrs["slot"] == 0)
-    assert suggest(first, queue.search.space, queue.search.settings) == queue.search.settings
+    drawn = [
+        str(trial.params) for trial in trials if not is_defaults(trial) and trial not in again
+    ]
+    assert len({*drawn}) == len(drawn)  # no two workers drew the same
+    assert is_defaults(trials[0])
+    assert (
+        suggest(trials[0], study.search.space, study.search.settings) == study.search.settings
+    )
 
 
 # ---------------------------------------------------------------- the command
@@ -223,11 +232,15 @@ def words(places: Path, *more: object) -> list[object]:
             *SMALL, *more]  # fmt: skip
 
 
+def trials_of(address: str, name: str) -> list[optuna.trial.FrozenTrial]:
+    "Read the trials that are in the database."
+    return optuna.load_study(study_name=name, storage=open_storage(address, 15, 60)).trials
+
+
 def ended_trials(address: str, name: str) -> dict[int, float]:
     "Read the scores that are in the database."
-    with mock.patch.dict(os.environ, {"ASM_STORAGE": address}):
-        study = optuna.load_study(study_name=name, storage=open_storage(address, 15, 60))
-    return {t.number: t.value for t in study.trials if t.state == TrialState.COMPLETE}
+    trials = trials_of(address, name)
+    return {t.number: t.value for t in trials if t.state == TrialState.COMPLETE}
 
 
 def test_sigterm_keeps_trials_and_the_same_command_goes_on(
@@ -254,6 +267,9 @@ def test_sigterm_keeps_trials_and_the_same_command_goes_on(
         told = cli(*asked).text
     after = ended_trials(postgres, study)
     assert len(after) == 5 and before.items() <= after.items()
+    stopped = [t for t in trials_of(postgres, study) if t.state == TrialState.FAIL]
+    again = {t.user_attrs.get("retry_of"): t for t in trials_of(postgres, study)}
+    assert stopped and all(again[t.number].params == t.params for t in stopped)
     assert "best.toml" in told and "next: asm-mapping compare" in told
     for name in ("trials.csv", "inner.csv", "outer.csv", "best.toml", "tune.ipynb"):
         assert (folder / name).exists(), name
@@ -268,6 +284,61 @@ def check_unseen(cli: CommandLine, told: str) -> None:
     assert PASSWORD not in told
     for path in [*cli.runs.glob("shared*/**/*"), *cli.root.glob("reports/**/*")]:
         assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
+
+
+def test_two_commands_share_a_study(cli: CommandLine, places: Path):
+    asked = words(places, "--pruner", "none", "--name", "both")
+    address = f"sqlite:///{cli.runs}/both/tune/study.db"
+    both = [cli.start(*asked, "--trials", 4) for _ in range(2)]
+    with ThreadPoolExecutor() as threads:
+        waits = [threads.submit(one.wait, 600) for one in both]
+        ended_first, _ = wait(waits, return_when=FIRST_COMPLETED)
+        other = both[waits[0] in ended_first]  # goes on with the inner folds
+        other.send_signal(signal.SIGTERM)
+    told = [finish(one, 143 if one is other else 0).text for one in both]
+    assert any("another worker goes on with the inner folds" in text for text in told)
+    ended = ended_trials(address, "both-optical-fold-0")
+    assert 4 <= len(ended) <= 5 and all(f"{len(ended)} trials are done" in t for t in told)
+    late = cli(*asked, "--trials", 6, "--minutes", 0.0001).text  # no time to begin one
+    assert f"{len(ended)} of 6 trials are done" in late
+    assert ended_trials(address, "both-optical-fold-0") == ended
+
+
+def kill_worker(study: Study, killed: list[optuna.trial.FrozenTrial]) -> None:
+    "Kill the worker that is in the midst of training its first trial."
+    end = time.monotonic() + 120
+    while not killed and time.monotonic() < end:
+        begun = study.trials(TrialState.RUNNING)
+        killed += [trial for trial in begun if "parameters" in trial.user_attrs]
+        time.sleep(0.05)
+    for process in psutil.Process().children():
+        if "work_in_process" in " ".join(process.cmdline()):
+            process.kill()
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
+    places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ASM_RUNS", str(tmp_path))
+    settings = make_settings(
+        dataset=str(places), modality="optical", name="killed", steps=6, rounds=2,
+        batch_size=4, chip_px=32, threads=1,
+    )  # fmt: skip
+    space, ways = places.with_name("space.toml"), {"trials": 3, "pruner": "none"}
+    search = make_search(settings, space, beat_s=1, grace_s=4, **ways)
+    study = open_study(search, prepare(open_dataset(str(places))).key)
+    said, killed = [], []
+    killer = threading.Thread(target=kill_worker, args=(study, killed))
+    killer.start()
+    assert run_search(study, say=said.append)
+    killer.join()
+    trials, (first,) = study.trials(), killed
+    assert trials[first.number].state == TrialState.FAIL
+    again = [t for t in trials if t.system_attrs.get("failed_trial") == first.number]
+    assert [(t.state, t.params) for t in again] == [(TrialState.COMPLETE, first.params)]
+    assert 3 <= count_ended(study) <= 4
+    assert len(said) == 1 and "a worker ended" in said[0]
+    assert not list(search.folder.glob("_work/*/*"))
 
 
 @pytest.mark.parametrize(
@@ -312,17 +383,17 @@ def test_workers_open_the_file_that_the_command_opened(
 def test_a_database_away_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     answers = iter([StorageInternalError("away"), StorageInternalError("away"), 7])
 
-    def look(queue: Queue) -> int:
+    def look(study: Study) -> int:
         if isinstance(found := next(answers, StorageInternalError("away")), Exception):
             raise found
         return found
 
     monkeypatch.setattr(tuning, "PAUSE_S", 0.01)
     monkeypatch.setattr(tuning, "PATIENCE_S", 0.1)
-    queue = Queue(None, search_of("away"))
-    assert tuning.patiently(queue, look) == 7
+    study = Study(search_of("away"), None)
+    assert tuning.patiently(study, look) == 7
     with pytest.raises(UserError, match="does not answer any more"):
-        tuning.patiently(queue, look)
+        tuning.patiently(study, look)
 
 
 def test_settings_of_a_file_reach_a_run(cli: CommandLine, places: Path, tmp_path: Path):
