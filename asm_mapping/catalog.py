@@ -214,7 +214,7 @@ def check_manifest(manifest: Manifest) -> None:
             raise ValueError(f"path {pattern!r} leaves the root")
     if manifest.optical is not None and manifest.optical.ratio is not None:
         raise ValueError("ratio belongs to [sar]: the optical grid is the reference")
-    if manifest.optical is None and manifest.sar.ratio is not None:
+    if manifest.optical is None and manifest.role("sar").ratio is not None:
         raise ValueError("sar.ratio needs [optical]: without it SAR is the reference itself")
     for name in manifest.roles:
         other = manifest.role(name).invalid_with
@@ -401,21 +401,22 @@ def read_sample(
     manifest: Manifest,  # its index has been read and found good
 ) -> dict[str, tuple[str, float]]:  # chip id -> stratum, weight; empty where none are declared
     "Read what each chip stands for; a weight that is no positive number is a UserError."
-    wanted, found = manifest.index, {}
+    wanted = manifest.index
+    found: dict[str, tuple[str, float]] = {}
     if wanted is None or (wanted.stratum is None and wanted.weight is None):
         return found
     path = manifest.root / wanted.path
     header, *rows = read_table(path)
     for row in rows:
         told = dict(zip(header, row, strict=True))
+        number = told[wanted.weight] if wanted.weight else "1"
         try:
-            weight = float(told[wanted.weight]) if wanted.weight else 1.0
+            weight = float(number)
         except ValueError:
             weight = 0.0
         if not 0 < weight < float("inf"):
             raise UserError(
-                f"{path}: chip {told[wanted.chip]!a}: weight {told[wanted.weight]!a} is no "
-                "positive number"
+                f"{path}: chip {told[wanted.chip]!a}: weight {number!a} is no positive number"
             )
         found[told[wanted.chip]] = (told[wanted.stratum] if wanted.stratum else "", weight)
     return found
@@ -515,6 +516,13 @@ class ChipRecord:
     stratum: str = ""  # that it was drawn from
     weight: float = 1.0  # places of the landscape that it stands for
 
+    @property
+    def place(self) -> Grid:
+        "Return the reference grid; a chip without one is a UserError."
+        if self.grid is None:
+            raise UserError(f"chip {self.chip} has no grid: mend its files first")
+        return self.grid
+
     def blame(self, part: str, why: str) -> None:
         "Note a problem of one of the files."
         self.problems.append(Problem(self.files[part], why))
@@ -533,8 +541,8 @@ def inspect_chip(
     sha256 = {part: hashes.get(file, "") for part, file in files.items()}
     record = ChipRecord(row["chip"], row["group"], files, sha256)
     record.stratum, record.weight = row.get("stratum", ""), row.get("weight", 1.0)
-    read = {part: read_part(manifest, record, part) for part in files if files[part]}
-    read = {part: content for part, content in read.items() if content is not None}
+    contents = ((part, read_part(manifest, record, part)) for part in files if files[part])
+    read = {part: content for part, content in contents if content is not None}
     if settle_grid(manifest, record, read, ratio):
         if "mask" in read:
             record.mask = judge_mask(manifest, record, read["mask"])
@@ -590,16 +598,15 @@ def settle_grid(
         return False
     grids = {part: content.sheet.grid for part, content in read.items()}
     record.grid = grids[first]
-    located = next((part for part in (first, "sar") if part in grids and grids[part].crs), None)
-    try:
-        if located:
-            record.geometry = grids[located].footprint()
-            record.crs = grids[located].crs.to_string()
-    except UserError as error:
-        record.blame(located, str(error))
-        return False
+    for part in (part for part in (first, "sar") if part in grids and grids[part].crs):
+        try:
+            record.geometry, record.crs = grids[part].footprint(), str(grids[part].crs)
+        except UserError as error:
+            record.blame(part, str(error))
+            return False
+        break
     if manifest.reference == "optical" and "sar" in manifest.roles:
-        record.ratio = ratio or manifest.sar.ratio or 1
+        record.ratio = ratio or manifest.role("sar").ratio or 1
         if "sar" in read and not settle_ratio(manifest, record, grids["sar"], ratio):
             del read["sar"]
     return True
@@ -608,12 +615,12 @@ def settle_grid(
 def settle_ratio(manifest: Manifest, record: ChipRecord, sar: Grid, ratio: int | None) -> bool:
     "Settle how many reference pixels a SAR pixel has; False and a problem if it cannot fit."
     try:
-        fitting = nearest_ratio(sar, record.grid)
+        fitting = nearest_ratio(sar, record.place)
     except UserError as error:
         record.blame("sar", str(error))
         return False
-    record.ratio = ratio or manifest.sar.ratio or fitting
-    if fitting != record.ratio and (sar.crs is None or record.grid.crs is None):
+    record.ratio = ratio or manifest.role("sar").ratio or fitting
+    if fitting != record.ratio and (sar.crs is None or record.place.crs is None):
         record.blame(
             "sar", f"its size fits ratio {fitting}, the dataset has ratio {record.ratio}"
         )
@@ -626,7 +633,8 @@ UNDECLARED = 2
 
 def judge_mask(manifest: Manifest, record: ChipRecord, read: FileContent) -> np.ndarray | None:
     "Turn a mask's values into 0, 1 and 255; None and a problem if it does not fit."
-    rules, mask, chip, lies = manifest.mask, read.pixels.values[0], record.grid, read.sheet.grid
+    rules, mask = manifest.mask, read.pixels.values[0]
+    chip, lies = record.place, read.sheet.grid
     if mask.shape != (chip.height, chip.width):
         size = f"{chip.height} x {chip.width}"
         record.blame("mask", f"mask of {mask.shape[0]} x {mask.shape[1]}, the chip has {size}")
@@ -673,8 +681,8 @@ def place_role(
     if values.dtype.kind == "f":
         values = np.where(valid != 0, values, 0).astype(np.float32)
     if role != manifest.reference:
-        target = aligned_grid(record.grid, record.ratio)
-        if grid.crs and record.grid.crs:
+        target = aligned_grid(record.place, record.ratio)
+        if grid.crs and target.crs:
             values, valid = warp(values, valid, grid, target, sensor)
         else:
             size = (target.height, target.width)
@@ -935,7 +943,7 @@ def table_counts(table: pd.DataFrame, roles: tuple[str, ...]) -> dict:
 # %% ../nbs/12_catalog.ipynb #24688795
 def equal_files(table: pd.DataFrame, roles: tuple[str, ...]) -> list[tuple[str, str]]:
     "Pair chips whose image files have the same bytes: each with the first of its kind."
-    pairs = {}
+    pairs: dict[tuple[str, str], None] = {}
     for role in roles:
         for digest, chips in table.groupby(f"{role}_sha256")["chip"]:
             if digest:
@@ -945,20 +953,18 @@ def equal_files(table: pd.DataFrame, roles: tuple[str, ...]) -> list[tuple[str, 
 
 def missing_files(manifest: Manifest, rows: list[dict]) -> list[Problem]:
     "Name files that partners or the index call for, and files that the index lacks."
-    found = []
+    found, index = [], manifest.index.path if manifest.index else ""
     for row in rows:
         absent = [part for part in manifest.parts if not row[part]]
         if len(absent) == len(manifest.parts):
-            found.append(Problem(manifest.index.path, f"chip {row['chip']} has no files"))
+            found.append(Problem(index, f"chip {row['chip']} has no files"))
             continue
         for part in absent:
             file = getattr(manifest, part).path.replace("{chip}", row["chip"])
             found.append(Problem(file, f"missing: chip {row['chip']} has no {part} file"))
         if not row["indexed"]:
             file = next(row[part] for part in manifest.parts if row[part])
-            found.append(
-                Problem(file, f"chip {row['chip']} has no row in {manifest.index.path}")
-            )
+            found.append(Problem(file, f"chip {row['chip']} has no row in {index}"))
     return found
 
 # %% ../nbs/12_catalog.ipynb #bbbf74ab

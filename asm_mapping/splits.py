@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import shapely
 from geopandas import GeoDataFrame
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pyproj import Transformer
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -39,7 +39,9 @@ def earth_centred(
     degrees: NDArray[np.float64],  # (point, 2): longitude, latitude
 ) -> NDArray[np.float64]:  # (point, 3), metres
     "Turn longitude and latitude into metres from the earth's centre."
-    return np.column_stack(way_to_centre().transform(*degrees.T, np.zeros(len(degrees))))
+    longitude, latitude = degrees.T
+    metres = way_to_centre().transform(longitude, latitude, np.zeros(len(degrees)))
+    return np.column_stack(metres)
 
 
 def on_plane(
@@ -66,18 +68,18 @@ def near_pairs(
     known = geometry[place]
     points, owner = shapely.get_coordinates(known, return_index=True)
     points = earth_centred(points)
-    centre = np.column_stack([np.bincount(owner, axis) for axis in points.T])
-    centre /= np.bincount(owner)[:, None]
+    total = np.column_stack([np.bincount(owner, axis) for axis in points.T])
+    centre = total / np.bincount(owner)[:, None]
     radius = np.zeros(len(place))
     np.maximum.at(radius, owner, np.linalg.norm(points - centre[owner], axis=1))
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     around = cKDTree(centre).query_ball_point(centre, radius + radius.max() + distance_m)
     for i, others in enumerate(around):
         others = np.array([j for j in others if j > i], int)
         plane = on_plane(known[np.append(others, i)], centre[i])
         close = others[shapely.distance(plane[:-1], plane[-1]) < distance_m]
         pairs.extend((place[i], place[j]) for j in close)
-    return np.array(pairs, int).reshape(-1, 2)
+    return np.array(pairs, np.int64).reshape(-1, 2)
 
 # %% ../nbs/14_splits.ipynb #6b8fc99b
 EARTH_RADIUS_M = 6_371_007.2  # of the sphere with the earth's area
@@ -138,7 +140,7 @@ def equal_pairs(
         hashes = chips[f"{role}_sha256"].fillna("").to_numpy()
         seen: dict[str, int] = {}
         for i in np.flatnonzero((hashes != "") & (chips[f"{role}_valid_share"] > 0)):
-            if (first := seen.setdefault(hashes[i], i)) != i:
+            if (first := seen.setdefault(hashes[i], int(i))) != i:
                 pairs.append((first, i))
     return np.array(pairs, int).reshape(-1, 2)
 
@@ -181,7 +183,7 @@ def unit_table(
 # %% ../nbs/14_splits.ipynb #a3cb5d52
 def strain(
     load: NDArray[np.float64],  # (..., feature) what a part holds, as shares of all
-    wanted: ArrayLike,  # share of everything it should hold, (..., 1)
+    wanted: NDArray[np.float64] | float,  # share of everything it should hold, (..., 1)
 ) -> NDArray[np.float64]:  # (...) the lower the better
     "Sum squared distances from the wanted share; 1 more for a part without the last feature."
     return ((load - wanted) ** 2).sum(axis=-1) + (load[..., -1] < 1e-9)
@@ -444,12 +446,12 @@ def check_leaks(
             "threshold is chosen beside the test area"
         )
     number = pd.Series(range(len(chips)), index=chips["chip"].astype(str))
-    alike = [
+    twins = [
         (number[a], number[b])
         for a, b, *_ in near_duplicates or ()
         if a in number and b in number
     ]
-    alike = _parted(parts, np.array(alike, int).reshape(-1, 2))
+    alike = _parted(parts, np.array(twins, np.int64).reshape(-1, 2))
     if len(alike):
         warned.append(
             f"{_told(chips, parts, alike)}, look nearly the same: give them one group"
