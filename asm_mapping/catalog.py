@@ -492,7 +492,7 @@ class FileContent(NamedTuple):
     sheet: Sheet
     pixels: Pixels
 
-
+# %% ../nbs/12_catalog.ipynb #904b410c
 @dataclass
 class ChipRecord:
     "A chip's arrays, facts and problems."

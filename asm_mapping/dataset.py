@@ -64,7 +64,7 @@ def physical(
         made = linear_to_db(made)
     return out if made is out else out.copy_(made)
 
-
+# %% ../nbs/16_dataset.ipynb #32ee457c
 def view_labels(
     arrays: Sequence[np.ndarray],  # one (row, column) array a chip: masks or validity
     views: Sequence[View],  # one a chip
