@@ -106,7 +106,7 @@ def normalise_(
         channels[:, channel].sub_(mean).div_(std)
     return channels if valid.all() else channels.masked_fill_(~valid[:, None], 0.0)
 
-
+# %% ../nbs/16_dataset.ipynb #93b0b74e
 def to_channels(
     images: Sequence[tuple[np.ndarray, np.ndarray]],  # one a chip, as `physical` takes them
     valid: Tensor,  # (chip, row, column) bool; its size is that of the channels
