@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WIDEST', 'Width', 'Channels', 'ACCELERATORS', 'ArchitectureCard', 'RoleCard', 'Card', 'check_card', 'architecture_of',
-           'package_versions', 'tensors_of', 'weights_hash', 'save_artefact', 'load_card', 'load_artefact', 'device_of',
-           'gpu_name', 'finish_on', 'placed']
+           'match_sensor', 'package_versions', 'tensors_of', 'weights_hash', 'save_artefact', 'load_card',
+           'load_artefact', 'device_of', 'gpu_name', 'finish_on', 'placed']
 
 # %% ../nbs/23_artefact.ipynb #5b152535
 import hashlib
@@ -50,7 +50,8 @@ from asm_mapping.config import (
 )
 from .encoders import check_encoder, first_line, misfit
 from .fusion import build_model
-from .sensors import check_derived, sensor_from
+from .sensors import Sensor, check_derived, convertible, sensor_from
+from .sheet import same_band
 from .unet import DEPTH, Architecture
 
 # %% ../nbs/23_artefact.ipynb #9073afcb
@@ -110,6 +111,14 @@ class Card(BaseModel):
     decision: dict[str, FiniteFloat] | None = None  # a, b, c of decision fusion
     weights_sha256: str = ""  # of the tensors, filled when saved
 
+    @property
+    def statistics(self) -> dict[str, dict[str, list]]:  # role: channels, mean, std
+        "Give the means and deviations that channels are normalised with."
+        return {
+            role: {"channels": part["channels"], "mean": part["mean"], "std": part["std"]}
+            for role, part in self.roles.items()
+        }
+
     @model_validator(mode="after")
     def fits(self) -> "Card":
         "Refuse a card that contradicts itself."
@@ -154,6 +163,27 @@ def architecture_of(card: Card) -> Architecture:
         return Architecture(**fields)
     except (TypeError, UserError) as error:
         raise ValueError(f"architecture: {error}") from None
+
+# %% ../nbs/23_artefact.ipynb #e41b4e0a
+def match_sensor(
+    part: RoleCard,  # what the model was trained on
+    theirs: Sensor,  # of the files to score or to map
+    told: str,  # what a message calls the files
+) -> tuple[Sensor, tuple[str, ...]]:  # of the model's bands; theirs, in its spelling
+    "Match an instrument to a model's; what does not fit is a UserError with the reason."
+    trained = Sensor.model_validate(part["sensor"])
+    if not convertible(theirs.unit, trained.unit):
+        raise UserError(f"{told} is {theirs.unit}, the model wants {trained.unit}")
+    others = [band for band in trained.bands if band not in theirs.bands]
+    names = tuple(
+        next((other for other in others if same_band(other, band)), band)
+        for band in theirs.bands
+    )
+    if missing := [band for band in trained.bands if band not in names]:
+        have = ", ".join(theirs.bands)
+        raise UserError(f"{told} has no band {', '.join(missing)}; it has {have}")
+    seen = {"bands": trained.bands, "clip": trained.clip}
+    return theirs.model_copy(update=seen), names
 
 # %% ../nbs/23_artefact.ipynb #dc7bec67
 def package_versions() -> dict[str, str]:

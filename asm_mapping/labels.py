@@ -7,10 +7,10 @@ __all__ = ['YES', 'NO', 'UNDECIDED', 'MOST_VALUES', 'WORDS', 'NO_NUMBERS', 'MOST
            'unsure_rows', 'Drawn', 'read_polygons', 'label_sheet', 'read_kinds', 'judge_labels', 'remedy', 'grid_box',
            'is_raster', 'read_label_raster', 'onto_grid', 'place_shapes', 'ground_buffer', 'ring', 'Labels',
            'read_labels', 'burn', 'label_mask', 'refuse_many', 'Cell', 'lattice', 'Scenes', 'open_scenes',
-           'common_dtype', 'reason_to_skip', 'on_reference', 'find_strata', 'draw_chips', 'write_tiff', 'write_role',
-           'write_chip', 'toml_value', 'toml_text', 'fitting_rules', 'ChipsSummary', 'summary_text', 'find_landscape',
-           'write_index', 'new_dataset', 'refuse_existing', 'cut_chips', 'lost_polygons', 'shares', 'write_dataset',
-           'file_names', 'hashes_of', 'made_before', 'fill_folder', 'cut_once', 'chips_plan', 'make_chips']
+           'common_dtype', 'reason_to_skip', 'find_strata', 'draw_chips', 'write_tiff', 'write_role', 'write_chip',
+           'toml_value', 'toml_text', 'fitting_rules', 'ChipsSummary', 'summary_text', 'find_landscape', 'write_index',
+           'new_dataset', 'refuse_existing', 'cut_chips', 'lost_polygons', 'shares', 'write_dataset', 'file_names',
+           'hashes_of', 'made_before', 'fill_folder', 'cut_once', 'chips_plan', 'make_chips']
 
 # %% ../nbs/18_labels.ipynb #921c884f
 import json
@@ -54,7 +54,7 @@ from asm_mapping.config import (
     whole_folder,
     write_json,
 )
-from .grid import Grid, aligned_grid, nearest_ratio
+from .grid import Grid, aligned_grid, nearest_ratio, on_reference
 from asm_mapping.inputs import (
     RASTERS,
     check_shapes,
@@ -532,19 +532,10 @@ def reason_to_skip(
         if counts.sum() < least:
             return "outside the labelled area"
     for role, (_, valid) in scenes.read(grid).items():
-        counts &= on_reference(valid, grid)
+        counts &= on_reference(valid != 0, counts.shape)
         if counts.sum() < least:
             return f"without {role} data"
     return ""
-
-
-def on_reference(
-    valid: np.ndarray,  # (row, column), of the reference grid or of an aligned one
-    grid: Grid,  # the reference
-) -> np.ndarray:  # (row, column) bool
-    "Repeat validity on the reference grid."
-    ratio = max(-(-grid.height // valid.shape[0]), -(-grid.width // valid.shape[1]))
-    return np.kron(valid != 0, np.ones((ratio, ratio), bool))[: grid.height, : grid.width]
 
 # %% ../nbs/18_labels.ipynb #2c4144fb
 STRATA = ("mines", "hard_negative", "background")
@@ -647,7 +638,7 @@ def write_chip(
         grid = aligned_grid(cell.grid, step)
         path = folder / role / f"{cell.name}.tif"
         write_role(path, values, valid, grid, scenes.images[role].sensor, scenes.dtypes[role])
-        counts &= on_reference(valid, cell.grid)
+        counts &= on_reference(valid != 0, counts.shape)
     write_tiff(
         folder / "mask" / f"{cell.name}.tif", mask[None], cell.grid, ["mine"], nodata=255
     )

@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from affine import Affine
 
-from .grid import Grid
+from .grid import Grid, aligned_grid
 from .mosaic import sub_grid
 
 # %% ../nbs/43_lattice.ipynb #d0faab04
@@ -90,8 +90,7 @@ def window_grid(lattice: Lattice, row: int, column: int, ratio: int = 1) -> Grid
         lattice.grid, start[0] + rows.start, start[1] + columns.start,
         rows.stop - rows.start, columns.stop - columns.start,
     )  # fmt: skip
-    transform = grid.transform * Affine.scale(ratio)
-    return Grid(grid.crs, transform, grid.height // ratio, grid.width // ratio)
+    return aligned_grid(grid, ratio)
 
 # %% ../nbs/43_lattice.ipynb #c1123665
 def window_sizes(lattice: Lattice, block: tuple[int, int]) -> set[tuple[int, ...]]:

@@ -76,7 +76,8 @@ def save_block(canvas: Canvas, path: Path) -> None:
     }
     told = json.dumps([asdict(loss) for loss in canvas.losses])
     with whole_file(path) as partial:
-        np.savez(partial, losses=np.array(told), **kept)
+        # NumPy's stub takes each of the names for allow_pickle
+        np.savez(partial, losses=np.array(told), **kept)  # type: ignore[arg-type]
 
 # %% ../nbs/44_map_files.ipynb #2401564f
 def load_block(job: MapWork, block: tuple[int, int], name: str) -> np.ndarray:  # (row, column)
@@ -169,7 +170,7 @@ def draft(job: MapWork, layer: str) -> Any:
     return made
 
 # %% ../nbs/44_map_files.ipynb #e65e83d2
-def write_drafts(job: MapWork, level: int) -> dict[str, float]:  # pixels mapped, positive
+def write_drafts(job: MapWork, level: int) -> dict[str, int]:  # pixels mapped, positive
     "Write the layers as plain tiled files; count as we go."
     drafts = {layer: draft(job, layer) for layer in LAYERS[:3]}
     counts = {"pixels": 0, "positive": 0}

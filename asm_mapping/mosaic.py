@@ -17,7 +17,7 @@ import numpy as np
 from affine import Affine
 
 from .config import UserError
-from .grid import Grid, bounds_on, near, pixel_shift, warp
+from .grid import Grid, bounds_on, ground_pixel, near, pixel_shift, warp
 from .sensors import Sensor, undeclared_fill
 from asm_mapping.sheet import (
     Held,
@@ -68,7 +68,7 @@ def grid_over(first: Grid, others: Sequence[Grid]) -> Grid:
                             ~first.transform * (bounds[2], bounds[1])])  # fmt: skip
         if not np.isfinite(corners).all():
             raise UserError(
-                f"files in {other.crs.to_string()[:60]} and {first.crs.to_string()[:60]} make "
+                f"files in {str(other.crs)[:60]} and {str(first.crs)[:60]} make "
                 "no scene: bring them into one CRS: gdalwarp -t_srs EPSG:NUMBER OLD NEW.tif"
             )
         low = np.minimum(low, np.floor(corners[0] + 0.05))
@@ -99,9 +99,9 @@ def open_scene(
     ]
     refuse_lacking(sheets, sensor)
     first, *others = (sheet for sheet in sheets if sheet.bands)
-    sheets = (first, *(replace(s, grid=near(s.grid, first.grid)) for s in others))
-    grid = grid_over(first.grid, [sheet.grid for sheet in sheets[1:]])
-    return Scene(role, sensor, sheets, grid)
+    others = [replace(sheet, grid=near(sheet.grid, first.grid)) for sheet in others]
+    grid = grid_over(first.grid, [sheet.grid for sheet in others])
+    return Scene(role, sensor, (first, *others), grid)
 
 # %% ../nbs/11_mosaic.ipynb #dd32b7fb
 def source_window(
@@ -124,7 +124,8 @@ def source_window(
     low, high = np.maximum(low, 0), np.minimum(high, (sheet.height, sheet.width))
     if (high <= low).any():
         return None
-    return tuple(int(n) for n in (*low, *(high - low)))
+    (row, column), (height, width) = low.tolist(), (high - low).tolist()
+    return row, column, height, width
 
 # %% ../nbs/11_mosaic.ipynb #796fcc46
 def read_onto(
@@ -168,7 +169,7 @@ def read_scene(
             break
     if out is None:
         out = np.zeros((len(whole), *size), np.float32)
-    return out, found.all(axis=0).astype(np.uint8)
+    return out, np.all(found, axis=0).astype(np.uint8)
 
 # %% ../nbs/11_mosaic.ipynb #dc18274c
 HELD_PX = 2**24  # pixels of a file that are held at most
@@ -198,9 +199,9 @@ FINEST = 8  # pixels of a file along a map pixel's side, at most
 
 def check_fineness(scene: Scene, grid: Grid) -> None:
     "Refuse files that are much finer than the grid that they are read on."
-    wanted = grid.pixel_m()
+    wanted = ground_pixel(grid)
     for sheet in scene.sheets:
-        own = sheet.grid.pixel_m()
+        own = ground_pixel(sheet.grid)
         if own * FINEST < wanted:
             raise UserError(
                 f"{sheet.path}: its pixels of {own:.3g} m are {wanted / own:.0f} times finer "
@@ -211,7 +212,8 @@ def check_fineness(scene: Scene, grid: Grid) -> None:
 # %% ../nbs/11_mosaic.ipynb #13db469d
 def sample_scene(scene: Scene, places: int = 4, px: int = 128) -> Spread | None:
     "Sum up small windows spread over a scene; None where nothing is valid in them."
-    grid, found, losses = scene.grid, [], []
+    grid, found = scene.grid, []
+    losses: list[LostBlock] = []
     for row in np.linspace(0, max(0, grid.height - px), places).astype(int):
         for column in np.linspace(0, max(0, grid.width - px), places).astype(int):
             low = row // px * px, column // px * px  # one tile of a file, not four
@@ -227,14 +229,11 @@ def sample_scene(scene: Scene, places: int = 4, px: int = 128) -> Spread | None:
 def check_values(scene: Scene, sample: Spread | None) -> list[str]:  # warnings
     "Refuse a scene whose numbers cannot be its sensor's; tell what is doubtful."
     sensor, where = scene.sensor, f"{scene.sheets[0].path}"
-    scaled = next((s for s in scene.sheets if s.scaling), None)
-    told = []
-    if scaled:
-        told = [
-            "{}: read by its own scale {:g} and offset {:g}".format(
-                scaled.path, *scaled.scaling
-            )
-        ]
+    told = [
+        "{}: read by its own scale {:g} and offset {:g}".format(sheet.path, *sheet.scaling)
+        for sheet in scene.sheets
+        if sheet.scaling
+    ][:1]
     if sample is None:
         return [*told, f"{scene.role}: no valid pixel where the scene was sampled"]
     if fill := undeclared_fill(sensor, sample.ends):

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'UNPLANNED', 'MapSettings', 'make_map_settings', 'model_folder', 'open_cards',
-           'scene_sensor', 'physical', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'read_role',
-           'to_channels', 'read_tile', 'make_batch', 'turned_back', 'probabilities', 'add_tile', 'step_back',
-           'wanted_windows', 'hold_block', 'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan',
-           'check_plan', 'open_inputs', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map',
-           'compute_on_cluster', 'predict', 'files_beside_map', 'settle_engine', 'check_disk', 'check_engine',
-           'left_blocks', 'begin_map', 'compute_rest', 'finished_before', 'finish_map']
+           'scene_sensor', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'read_role', 'read_tile',
+           'make_batch', 'turned_back', 'probabilities', 'add_tile', 'step_back', 'wanted_windows', 'hold_block',
+           'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan', 'check_plan', 'open_inputs',
+           'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'compute_on_cluster', 'predict',
+           'files_beside_map', 'settle_engine', 'check_disk', 'check_engine', 'left_blocks', 'begin_map',
+           'compute_rest', 'finished_before', 'finish_map']
 
 # %% ../nbs/46_predict.ipynb #89beed37
 import hashlib
@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from rasterio.transform import array_bounds
 from tqdm import tqdm
 
 # %% ../nbs/46_predict.ipynb #c6cdbfea
-from .artefact import Card, gpu_name, load_card
+from .artefact import Card, gpu_name, load_card, match_sensor
 from .augment import turned
 from .cluster import portions, reach, reach_cluster, start_cluster, worker_number
 from asm_mapping.config import (
@@ -53,9 +53,9 @@ from asm_mapping.config import (
     watched_from_outside,
     write_json,
 )
-from .dataset import ahead, complete_, normalise_
+from .dataset import ahead, physical, to_channels
 from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
-from .grid import Grid
+from .grid import Grid, aligned_grid, ground_pixel, on_reference
 from .inputs import files_behind, open_raster
 from .labels import grid_box, onto_grid
 from asm_mapping.lattice import (
@@ -95,9 +95,9 @@ from asm_mapping.mosaic import (
     sub_grid,
 )
 from .outputs import Claim, claim, refuse_inputs, work_folder
-from .sensors import DECIBEL, LINEAR, REFLECTANCE, Sensor, linear_to_db, sensor_from
+from .sensors import Sensor, sensor_from
 from .shapes import read_surfaces
-from .sheet import LostBlock, same_band
+from .sheet import LostBlock
 
 # %% ../nbs/46_predict.ipynb #b3a53cdf
 class MapSettings(BaseModel):
@@ -185,39 +185,9 @@ def scene_sensor(
     named: str,  # a built-in sensor or FILE.toml; empty: the card's
 ) -> tuple[Sensor, tuple[str, ...]]:  # with the card's bands; bands in the order it lists them
     "Choose the sensor that the files of a role are read with."
-    trained = Sensor.model_validate(card.roles[role]["sensor"])
-    if not named:
-        return trained, trained.bands
-    given = sensor_from(named, role, f"--{role}-sensor")
-    kinds = (REFLECTANCE, DECIBEL + LINEAR, ("digital_number",))
-    if not any(given.unit in kind and trained.unit in kind for kind in kinds) or (
-        role == "sar" and given.unit.split("_")[0] != trained.unit.split("_")[0]
-    ):
-        raise UserError(
-            f"--{role}-sensor {named} is {given.unit}, the run wants {trained.unit}"
-        )
-    order = tuple(
-        next((band for band in trained.bands if same_band(band, one)), one)
-        for one in given.bands
-    )
-    missing = [band for band in trained.bands if band not in order]
-    if missing:
-        raise UserError(f"--{role}-sensor {named} has no band {', '.join(missing)}")
-    return given.model_copy(update={"bands": trained.bands}), order
-
-
-def physical(
-    values: np.ndarray,  # (band, row, column) of a file
-    sensor: Sensor,
-    out: torch.Tensor | None = None,  # float32, of the same shape; None: a new one
-) -> torch.Tensor:  # reflectance, decibels or numbers
-    "Turn file values into physical ones, in one pass; SAR in decibels."
-    made = torch.empty(values.shape) if out is None else out
-    scale = np.float32(sensor.scale)
-    np.multiply(values, scale, out=made.numpy(), dtype=np.float32, casting="unsafe")
-    if sensor.offset:
-        made += sensor.offset
-    return made.copy_(linear_to_db(made)) if sensor.unit in LINEAR else made
+    part, option = card.roles[role], f"--{role}-sensor"
+    sensor = sensor_from(named or part["sensor"], role, option)
+    return match_sensor(part, sensor, f"{option} {named}")
 
 # %% ../nbs/46_predict.ipynb #a312c325
 def check_range(scene: Scene, cards: list[Card]) -> list[str]:  # warnings
@@ -226,7 +196,7 @@ def check_range(scene: Scene, cards: list[Card]) -> list[str]:  # warnings
     told = check_values(scene, sample)
     if sample is None:
         return told
-    median = physical(sample.median[:, None, None], sensor).numpy()[:, 0, 0]
+    median = physical(sample.median[:, None, None], np.ones((1, 1)), sensor)[:, 0, 0].numpy()
     part = next(card.roles[scene.role] for card in cards if scene.role in card.roles)
     mean, std = (np.array(part[k])[: len(median)] for k in ("mean", "std"))
     far = np.abs(median - mean) > 3 * std
@@ -301,20 +271,6 @@ def read_role(
     values, valid = scene.read(window_grid(job.lattice, row, column, ratio), losses)
     return (values, valid.astype(bool)) if valid.any() else None
 
-
-def to_channels(
-    values: np.ndarray,  # (band, row, column) of a file
-    valid: np.ndarray,  # (row, column) bool
-    sensor: Sensor,  # of the file
-    part: dict,  # the card's word on this sensor
-) -> np.ndarray:  # (1, channel, row, column) float32, 0 where invalid
-    "Append derived channels, clip and normalise as in training."
-    trained, derived = Sensor.model_validate(part["sensor"]), tuple(part["derived"])
-    channels = torch.empty(1, len(part["mean"]), *values.shape[1:])
-    physical(values, sensor, out=channels[0, : len(values)])
-    complete_(channels, trained, derived)
-    return normalise_(channels, torch.from_numpy(valid)[None], part).numpy()
-
 # %% ../nbs/46_predict.ipynb #b89673b2
 def read_tile(
     job: Job,
@@ -324,17 +280,14 @@ def read_tile(
     before: tuple[LostBlock, ...] = (),  # of what was held for it
 ) -> Tile:
     "Read a window for all models."
-    grid, losses, parts = window_grid(job.lattice, row, column), [*before], {}
-    sensors = np.zeros((grid.height, grid.width), np.uint8)
+    grid, losses, found = window_grid(job.lattice, row, column), [*before], {}
+    size = grid.height, grid.width
+    sensors = np.zeros(size, np.uint8)
     for role in job.scenes:
-        parts[role] = read_role(job, role, row, column, losses)
-        if parts[role] is not None:
-            seen = parts[role][1]
-            ratio = grid.height // len(seen)
-            seen = seen.repeat(ratio, 0).repeat(ratio, 1) if ratio > 1 else seen
-            sensors |= seen.astype(np.uint8) << (role == "sar")
-    found = {role: part for role, part in parts.items() if part is not None}
-    size = sensors.shape
+        part = read_role(job, role, row, column, losses)
+        if part is not None:
+            found[role] = part
+            sensors |= on_reference(part[1], size).astype(np.uint8) << (role == "sar")
     batches = tuple(make_batch(job, card, found, size) for card in job.cards) if found else ()
     return Tile(block, row, column, batches, sensors, tuple(losses))
 
@@ -346,9 +299,11 @@ def make_batch(
     batch = {}
     for role, part in card.roles.items():
         if role in found:
-            values, valid = found[role]
-            batch[role] = to_channels(values, valid, job.scenes[role].sensor, part)
-            batch[f"{role}_valid"] = valid[None]
+            valid = found[role][1][None]
+            sensor, _ = match_sensor(part, job.scenes[role].sensor, role)
+            ways = sensor, part["derived"], card.statistics[role]
+            batch[role] = to_channels([found[role]], torch.from_numpy(valid), *ways).numpy()
+            batch[f"{role}_valid"] = valid
         else:
             by = card.ratio if role == "sar" else 1
             shape = size[0] // by, size[1] // by
@@ -372,12 +327,12 @@ def probabilities(
     "Ask every model for a window."
     made = []
     for engine, batch in zip(engines, tile.batches, strict=True):
-        total = 0
+        answers = []
         for turn in range(8 if turns else 1):
             seen = {k: np.ascontiguousarray(turned(v, turn)) for k, v in batch.items()}
             answer = torch.from_numpy(engine.run(seen)[0]).sigmoid().numpy()
-            total = total + turned_back(answer, turn)
-        made.append(total / (8 if turns else 1))
+            answers.append(turned_back(answer, turn))
+        made.append(reduce(np.add, answers) / len(answers))
     return np.stack(made)
 
 # %% ../nbs/46_predict.ipynb #3cf48a86
@@ -429,13 +384,11 @@ def hold_block(job: Job, block: tuple[int, int]) -> list[tuple]:  # what `read_t
     windows = wanted_windows(job, block)
     if not windows:
         return []
-    first, losses = next(iter(windows.values())), []
-    whole = grid_over(first, list(windows.values()))
-    scenes = {}
+    first, *others = windows.values()
+    whole, scenes = grid_over(first, others), {}
+    losses: list[LostBlock] = []
     for role, scene in job.scenes.items():
-        by = job.cards[0].ratio if role == "sar" else 1
-        size = whole.height // by, whole.width // by
-        own = Grid(whole.crs, whole.transform * Affine.scale(by), *size)
+        own = aligned_grid(whole, job.cards[0].ratio if role == "sar" else 1)
         scenes[role] = scene.hold(own, losses)
     held = replace(job, scenes=scenes)
     told = [tuple(losses)] + [()] * (len(windows) - 1)
@@ -466,7 +419,7 @@ def compute_blocks(
     with ONE_AT_A_TIME:
         engines = open_engines(job.models, job.engine, job.threads, worker_number())
     torch.set_num_threads(job.threads)
-    canvases = {block: None for block in blocks}
+    canvases: dict[tuple[int, int], Canvas | None] = dict.fromkeys(blocks)
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), ThreadPoolExecutor(1) as writer:
         saved: deque = deque()
 
@@ -483,11 +436,11 @@ def compute_blocks(
         for tile in ahead(read_tile, held, -(-2 * job.threads // 3), step_back):
             while next(iter(canvases)) != tile.block:
                 finish(next(iter(canvases)))
-            if canvases[tile.block] is None:
-                canvases[tile.block] = Canvas.empty(job, tile.block)
+            canvas = canvases[tile.block] or Canvas.empty(job, tile.block)
+            canvases[tile.block] = canvas
             with ONE_AT_A_TIME:
                 found = probabilities(engines, tile, job.turns) if tile.batches else None
-            add_tile(canvases[tile.block], job, tile, found)
+            add_tile(canvas, job, tile, found)
         for block in list(canvases):
             finish(block)
         for block, future in saved:
@@ -511,29 +464,25 @@ UNPLANNED = ("workers", "scheduler", "runs", "out", "overwrite")  # no byte depe
 
 def map_plan(settings: MapSettings, job: Job) -> dict[str, Any]:
     "Gather everything that decides the map's bytes."
-    lattice = job.lattice
+    grid = job.lattice.grid
     files = [(role, sheet.path) for role, scene in job.scenes.items() for sheet in scene.sheets]
     asked = settings.model_dump(mode="json", exclude={*UNPLANNED})
     asked |= {"gpu": gpu_name()} if job.engine == "cuda" else {}
-    return json.loads(
-        json.dumps(
-            asked
-            | {
-                "version": importlib.metadata.version("asm_mapping"),
-                "recipe": RECIPE,
-                "int8": [load_int8_card(m).files for m in job.models if job.engine == "int8"],
-                "models": [card.weights_sha256 for card in job.cards],
-                "engine": job.engine,
-                "threads": job.threads,
-                "inputs": {f"{role} {path}": file_mark(path) for role, path in files},
-                "bands": {r: str([x.bands for x in s.sheets]) for r, s in job.scenes.items()},
-                "area": None if job.area is None else hashlib.sha256(job.area).hexdigest(),
-                "grid": [lattice.grid.crs.to_wkt(), [*lattice.grid.transform][:6],
-                         lattice.grid.height, lattice.grid.width],
-            },
-            default=str,
-        )
-    )  # fmt: skip
+    plan = asked | {
+        "version": importlib.metadata.version("asm_mapping"),
+        "recipe": RECIPE,
+        "int8": [load_int8_card(m).files for m in job.models if job.engine == "int8"],
+        "models": [card.weights_sha256 for card in job.cards],
+        "engine": job.engine,
+        "threads": job.threads,
+        "inputs": {f"{role} {path}": file_mark(path) for role, path in files},
+        "bands": {r: str([x.bands for x in s.sheets]) for r, s in job.scenes.items()},
+        "area": None if job.area is None else hashlib.sha256(job.area).hexdigest(),
+        "grid": [
+            grid.crs and grid.crs.to_wkt(), [*grid.transform][:6], grid.height, grid.width
+        ],
+    }  # fmt: skip
+    return json.loads(json.dumps(plan, default=str))
 
 
 def begun_plan(work: Path) -> dict | None:
@@ -582,9 +531,9 @@ def check_dates(settings: MapSettings, scenes: dict[str, Scene]) -> None:
     days = {role: scene_dates(scene) for role, scene in scenes.items()}
     for word in settings.dates.split(",") if settings.dates else ():
         role, _, text = word.partition("=")
-        if role.strip() not in ("optical", "sar") or not parse_date(text):
+        if role.strip() not in ("optical", "sar") or not (day := parse_date(text)):
             raise UserError(f"--dates {word}: write optical=2026-01-31,sar=2026-02-02")
-        days[role.strip()] = [parse_date(text)]
+        days[role.strip()] = [day]
     if all(days.get(role) for role in ("optical", "sar")):
         apart = days_between(days["optical"], days["sar"])
         if apart > settings.max_days:
@@ -602,14 +551,14 @@ def days_between(one: list[date], other: list[date]) -> int:
 # %% ../nbs/46_predict.ipynb #5d734637
 def pixel_notes(scenes: dict[str, Scene], cards: list[Card], grid: Grid) -> list[str]:
     "Tell where pixels differ from what the run was trained on."
-    told, wanted = [], cards[0].reference_pixel_m
-    if wanted and not 0.67 < grid.pixel_m() / wanted < 1.5:
+    told, wanted, pixel_m = [], cards[0].reference_pixel_m, ground_pixel(grid)
+    if wanted and not 0.67 < pixel_m / wanted < 1.5:
         told.append(
-            f"the map's pixel is {grid.pixel_m():.1f} m, the run was trained at "
-            f"{wanted:.1f} m: its scores need not hold"
+            f"the map's pixel is {pixel_m:.1f} m, the run was trained at {wanted:.1f} m: its "
+            "scores need not hold"
         )
     if len(scenes) == 2:
-        ratio = scenes["sar"].grid.pixel_m() / grid.pixel_m()
+        ratio = ground_pixel(scenes["sar"].grid) / pixel_m
         if not 0.95 < ratio / cards[0].ratio < 1.05:
             told.append(
                 f"a SAR pixel is {ratio:.2f} map pixels wide; it is warped to "
@@ -709,7 +658,7 @@ def settle_engine(settings: MapSettings, job: Job, say: Callable[[str], None]) -
     if named:
         check_engine(job)
     if kept is not None:
-        begun = job if named else replace(job, engine=kept.get("engine"))
+        begun = job if named else replace(job, engine=kept.get("engine", ""))
         plan = map_plan(settings, begun)
         if plan == kept:
             return begun

@@ -29,6 +29,7 @@ from .checksums import CHECKSUMS, write_checksums
 from .config import project_root, read_json, sha256_of, write_json
 from .dataset import WholeChips
 from .fusion import flop_per_pixel
+from .grid import on_reference
 from .metrics import ScoreCounts, chip_scores
 from .processes import run_program
 from asm_mapping.run import (
@@ -65,12 +66,9 @@ def any_valid(
     store: Store, number: int, roles: tuple[str, ...]
 ) -> np.ndarray:  # (row, column) of the reference grid, bool
     "Say where at least one of `roles` has a valid pixel in a chip."
-    height, width = store.size(number)
-    found = np.zeros((height, width), bool)
+    found = np.zeros(store.size(number), bool)
     for role in roles:
-        valid = store.valid(role, number)
-        ratio = 1 if role == store.manifest.reference else store.ratio
-        found |= valid.repeat(ratio, 0).repeat(ratio, 1)[:height, :width] > 0
+        found |= on_reference(store.valid(role, number) > 0, found.shape)
     return found
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Unit', 'REFLECTANCE', 'DECIBEL', 'LINEAR', 'LN10', 'CLIP', 'S2_13', 'SENSORS', 'USUAL', 'MOST_DB',
            'LEAST_REFLECTANCE', 'ALIASES', 'DERIVED', 'Sensor', 'sensor_from', 'same_numbers', 'undeclared_fill',
-           'implausible', 'meant_instead', 'db_to_linear', 'linear_to_db', 'band_index', 'check_derived',
+           'implausible', 'convertible', 'meant_instead', 'db_to_linear', 'linear_to_db', 'band_index', 'check_derived',
            'derived_channels', 'channel_ranges']
 
 # %% ../nbs/01_sensors.ipynb #9ee28e11
@@ -179,15 +179,19 @@ def implausible(
     return ""
 
 # %% ../nbs/01_sensors.ipynb #f89f6bb1
+def convertible(unit: str, other: str) -> bool:
+    "Say whether two units are of one quantity: reflectance, backscatter of one kind, numbers."
+    kinds = (REFLECTANCE, DECIBEL + LINEAR, ("digital_number",))
+    alike = unit in REFLECTANCE or unit.split("_")[0] == other.split("_")[0]  # gamma0, sigma0
+    return alike and any({unit, other} <= {*kind} for kind in kinds)
+
+
 def meant_instead(
     sensor: Sensor, median: np.ndarray, ends: tuple[float, float]
 ) -> dict[str, str | float]:  # fields of a sensor: base, or scale and offset; empty: none
     "Find a built-in sensor, or else a scale, that numbers could be of."
-    kinds = (REFLECTANCE, DECIBEL + LINEAR)
     for other in SENSORS.values():
-        same = any(other.unit in kind and sensor.unit in kind for kind in kinds)
-        same &= sensor.role == "optical" or other.unit[:6] == sensor.unit[:6]  # gamma0, sigma0
-        same &= {*sensor.bands} <= {*other.bands}
+        same = convertible(sensor.unit, other.unit) and {*sensor.bands} <= {*other.bands}
         if same and not implausible(other, median, ends):
             return {"base": other.name}
     usual = next((found for units, found in USUAL.items() if sensor.unit in units), ())
@@ -249,7 +253,7 @@ def check_derived(
 def derived_channels(
     physical: Tensor,  # (..., band, row, column); reflectance, or decibels for SAR
     sensor: Sensor,  # names the bands
-    names: tuple[str, ...],  # derived channels, checked before
+    names: Sequence[str],  # derived channels, checked before
 ) -> list[Tensor]:  # each (..., row, column)
     "Compute derived channels from the bands."
     made = []
@@ -265,7 +269,7 @@ def derived_channels(
 
 
 def channel_ranges(
-    sensor: Sensor, names: tuple[str, ...]
+    sensor: Sensor, names: Sequence[str]
 ) -> list[tuple[float, float]]:  # one (low, high) a channel, infinite where undeclared
     "List the physical range of each band and derived channel."
     band = sensor.range or (-torch.inf, torch.inf)

@@ -9,8 +9,8 @@ __all__ = ['STORE_VERSION', 'KEY_VERSION', 'Store', 'open_store', 'store_key', '
 # %% ../nbs/13_store.ipynb #fa7dba20
 import shutil
 import sys
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from os import cpu_count
@@ -46,7 +46,7 @@ from asm_mapping.config import (
     whole_folder,
     write_json,
 )
-from .grid import Grid, aligned_grid, nearest_ratio, pixel_shift
+from .grid import Grid, aligned_grid, nearest_ratio, on_reference, pixel_shift
 from .sheet import open_chip
 
 # %% ../nbs/13_store.ipynb #aa9c0eb3
@@ -60,6 +60,7 @@ class Store:
     chips: gpd.GeoDataFrame  # one row a chip
     ratio: int  # reference pixels to a SAR pixel
     dtypes: dict[str, str]  # role -> dtype of its file
+    bands: dict[str, tuple[str, ...]]  # role -> bands of its file, as the manifest spells them
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -74,11 +75,13 @@ class Store:
     @cached_property
     def sizes(self) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
         "Bands, heights and widths of the chips, by part."
-        return part_sizes(self.manifest, self.chips)
+        return part_sizes(self.bands, self.chips)
 
     def image(self, role: str, i: int) -> np.ndarray:  # (band, row, column), file values
-        "View a chip's image."
-        return view(self, role, i)
+        "View a chip's image; where the manifest has the bands in another order, copy it."
+        values, seen = view(self, role, i), self.manifest.role(role).sensor.bands
+        there = self.bands[role]
+        return values if seen == there else values[[there.index(band) for band in seen]]
 
     def valid(self, role: str, i: int) -> np.ndarray:  # (row, column), 1 where there is data
         "View a role's valid pixels; all 0 where the chip lacks the role."
@@ -105,11 +108,11 @@ class Store:
         return int(found[0])
 
     def __reduce__(self) -> tuple:
-        return open_store, (self.folder, self.manifest)  # a worker maps the files itself
+        return open_store, (self.folder, self.manifest, self.bands)  # a worker maps the files
 
 # %% ../nbs/13_store.ipynb #b87fd4f0
 def part_sizes(
-    manifest: Manifest, chips: pd.DataFrame
+    bands: dict[str, tuple[str, ...]], chips: pd.DataFrame
 ) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:  # part -> bands, heights, widths
     "List a store's files and how large each chip is in them."
     whole, coarse = (
@@ -117,18 +120,15 @@ def part_sizes(
         for prefix in ("", "sar_")
     )
     sizes = {"mask": (1, *whole)}
-    for role in manifest.roles:
+    for role, names in bands.items():
         size = coarse if role == "sar" else whole
-        sizes |= {
-            role: (len(manifest.role(role).sensor.bands), *size),
-            f"{role}_valid": (1, *size),
-        }
+        sizes[role], sizes[f"{role}_valid"] = (len(names), *size), (1, *size)
     return sizes
 
 
 def map_part(store: Store, part: str) -> tuple[np.memmap, np.ndarray]:
     "Memory-map a file; return it flat, with each chip's first element."
-    bands, height, width = part_sizes(store.manifest, store.chips)[part]
+    bands, height, width = store.sizes[part]
     lengths = bands * height * width
     path, dtype = store.folder / f"{part}.bin", np.dtype(store.dtypes.get(part, "uint8"))
     if not path.is_file() or path.stat().st_size != lengths.sum() * dtype.itemsize:
@@ -147,18 +147,15 @@ def view(store: Store, part: str, i: int) -> np.ndarray:
 def scored_pixels(store: Store, i: int) -> np.ndarray:
     "Join the mask's known pixels with every role's valid ones, on the reference grid."
     scored = store.mask(i) != 255
-    height, width = scored.shape
     for role in store.roles:
-        valid = store.valid(role, i) != 0
-        if role == "sar" and store.ratio > 1:
-            valid = valid.repeat(store.ratio, axis=0).repeat(store.ratio, axis=1)
-        scored &= valid[:height, :width]
+        scored &= on_reference(store.valid(role, i) != 0, scored.shape)
     return scored
 
 # %% ../nbs/13_store.ipynb #e3faa4fc
 def open_store(
     folder: str | Path,  # of a prepared store
     manifest: Manifest | None = None,  # None: as it was when the store was prepared
+    bands: dict[str, tuple[str, ...]] | None = None,  # of its files; None: the manifest's
 ) -> Store:
     "Open a prepared store; one that is damaged or of another version is a UserError."
     folder = Path(folder)
@@ -168,7 +165,9 @@ def open_store(
             raise UserError(f"it has version {facts['version']}, not {STORE_VERSION}")
         chips = gpd.read_parquet(folder / "chips.parquet")
         manifest = manifest or Manifest.model_validate(facts["manifest"])
-        store = Store(folder, facts["key"], manifest, chips, facts["ratio"], facts["dtypes"])
+        bands = bands or {role: manifest.role(role).sensor.bands for role in manifest.roles}
+        kinds = facts["ratio"], facts["dtypes"]
+        store = Store(folder, facts["key"], manifest, chips, *kinds, bands)
         for part in store.sizes:
             map_part(store, part)
     except (UserError, OSError, KeyError, TypeError, ValueError) as error:
@@ -189,7 +188,8 @@ def store_key(
     hashes: dict[str, str],  # of `file_hashes`
 ) -> str:  # 64 hexadecimal digits
     "Hash everything that a store's content depends on; `write_store` adds what files say."
-    words = {"path": True, "derived": True, "sensor": {"name", "clip", "pixel_m"}}
+    words: dict[str, bool | set[str]] = {"path": True, "derived": True}
+    words["sensor"] = {"name", "clip", "pixel_m"}
     pixels = [manifest.role(role).model_dump(exclude=words) for role in manifest.roles]
     pixels = [{k: v for k, v in p.items() if k != "file_bands" or v} for p in pixels]
     pixels.append(manifest.mask.model_dump(exclude={"path"}))
@@ -244,16 +244,14 @@ def plan_store(
     jobs: int | None = None,  # threads
 ) -> Plan:
     "Plan a store from the files' headers."
-    headers = map_chips(partial(read_headers, manifest), rows, "", jobs=jobs, progress=False)
-    headers = [found for found in headers if "reference" in found]
+    read = map_chips(partial(read_headers, manifest), rows, "", jobs=jobs, progress=False)
+    headers: list[dict[str, tuple[Grid, str]]] = [one for one in read if "reference" in one]
     ratio = agreed_ratio(manifest, headers)
-    dtypes, size = (
-        {},
-        sum(found["reference"][0].height * found["reference"][0].width for found in headers),
-    )
+    dtypes, references = {}, [found["reference"][0] for found in headers]
+    size = sum(grid.height * grid.width for grid in references)
     for role in manifest.roles:
         step = 1 if role == manifest.reference else ratio
-        grids = [aligned_grid(found["reference"][0], step) for found in headers]
+        grids = [aligned_grid(grid, step) for grid in references]
         kinds = {
             stored_dtype(*found[role], grid)
             for found, grid in zip(headers, grids, strict=True)
@@ -284,18 +282,12 @@ def agreed_ratio(manifest: Manifest, headers: list[dict[str, tuple[Grid, str]]])
     "Find the one ratio that all chips have; a mixture is a UserError."
     if manifest.reference == "sar" or "sar" not in manifest.roles:
         return 1
-    if manifest.sar.ratio is not None:
-        return manifest.sar.ratio
+    if (ratio := manifest.role("sar").ratio) is not None:
+        return ratio
     fitting = set()
-    for found in headers:
-        try:
-            fitting |= (
-                {nearest_ratio(found["sar"][0], found["reference"][0])}
-                if "sar" in found
-                else set()
-            )
-        except UserError:  # named when the chip is read
-            continue
+    for found in (found for found in headers if "sar" in found):
+        with suppress(UserError):  # named when the chip is read
+            fitting.add(nearest_ratio(found["sar"][0], found["reference"][0]))
     if len(fitting) > 1:
         raise UserError(f"{manifest.path}: {MIXED_RATIOS}")
     return fitting.pop() if fitting else 1
@@ -400,17 +392,19 @@ def write_store(
 
 # %% ../nbs/13_store.ipynb #0c92aa00
 def write_chip(
-    manifest: Manifest, plan: Plan, record: ChipRecord, files: dict[str, BinaryIO]
+    manifest: Manifest, plan: Plan, record: ChipRecord, files: Mapping[str, BinaryIO]
 ) -> None:
     "Append a chip to the files; a role that it lacks is zeros, nowhere valid."
-    files["mask"].write(record.mask)
+
+    def append(part: str, array: np.ndarray | None, dtype: str) -> None:
+        files[part].write(np.ascontiguousarray(array, dtype).data)
+
+    append("mask", record.mask, "uint8")
     for role in manifest.roles:
-        grid = aligned_grid(record.grid, 1 if role == manifest.reference else plan.ratio)
+        grid = aligned_grid(record.placed, 1 if role == manifest.reference else plan.ratio)
         shape = (len(manifest.role(role).sensor.bands), grid.height, grid.width)
-        values = record.values.get(role, np.zeros(shape))
-        valid = record.valid.get(role, np.zeros(shape[1:]))
-        files[role].write(np.ascontiguousarray(values, dtype=plan.dtypes[role]))
-        files[f"{role}_valid"].write(np.ascontiguousarray(valid, dtype=np.uint8))
+        append(role, record.values.get(role, np.zeros(shape)), plan.dtypes[role])
+        append(f"{role}_valid", record.valid.get(role, np.zeros(shape[1:])), "uint8")
 
 
 def tell_problems(manifest: Manifest, problems: list[Problem]) -> str:

@@ -27,9 +27,10 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from scipy.special import expit
 
-from ..artefact import load_artefact
+from ..artefact import load_artefact, match_sensor
 from .training_speed import PrototypeFusion, draw_noise, prototype_batch
 from ..config import UserError, project_root, read_json
+from ..dataset import to_channels
 from ..demo import PIXEL_M
 from ..grid import Grid
 from ..lattice import kept_part
@@ -40,7 +41,6 @@ from asm_mapping.predict import (
     open_engines,
     prepare_map,
     read_tile,
-    to_channels,
 )
 from ..processes import Process, start
 
@@ -287,11 +287,11 @@ def plain_map(job: Job, px: int = 1024) -> np.ndarray:  # (row, column) probabil
         by = card.ratio if role == "sar" else 1
         turn = grid.transform * Affine.scale(by)
         own = Grid(grid.crs, turn, grid.height // by, grid.width // by)
-        values, valid = job.scenes[role].read(own, [])
-        seen = valid.astype(bool)
-        channels = to_channels(values, seen, job.scenes[role].sensor, part)
-        whole[role] = torch.from_numpy(channels)
-        whole[f"{role}_valid"] = torch.from_numpy(seen)[None]
+        image = job.scenes[role].read(own, [])
+        whole[f"{role}_valid"] = torch.from_numpy(image[1].astype(bool))[None]
+        sensor, _ = match_sensor(part, job.scenes[role].sensor, role)
+        ways = sensor, part["derived"], card.statistics[role]
+        whole[role] = to_channels([image], whole[f"{role}_valid"], *ways)
     network = load_artefact(job.models[0])[0].to(memory_format=torch.channels_last)
     out = np.zeros((grid.height, grid.width), np.float32)
     for row in range(0, grid.height, px):
