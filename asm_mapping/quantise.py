@@ -89,12 +89,6 @@ class Finished:
     store: Any  # asm_mapping.store.Store
     parts: dict[str, list[int]]  # chip numbers by part
 
-    @property
-    def statistics(self) -> dict[str, dict[str, list]]:
-        "Means and deviations of the network's channels."
-        names = ("channels", "mean", "std")
-        return {role: {k: part[k] for k in names} for role, part in self.card.roles.items()}
-
 
 def open_finished(
     run: Path,  # run folder
@@ -134,9 +128,9 @@ def calibration_windows(
     drawn = np.random.default_rng(0).permutation(numbers)[:chips].tolist()
     smallest = min(min(store.size(number)) for number in drawn)
     px = min(max(step, smallest // step * step), 512)
-    fixed = {"statistics": finished.statistics, "roles": architecture.roles}
-    batches = (load_batch(store, [number], **fixed) for number in drawn)
-    return [as_window(b, architecture.roles, px, architecture.ratio) for b in batches]
+    roles, statistics = architecture.roles, finished.card.statistics
+    batches = (load_batch(store, [number], statistics, roles=roles) for number in drawn)
+    return [as_window(batch, roles, px, architecture.ratio) for batch in batches]
 
 
 def compare_on_validation(
@@ -150,7 +144,7 @@ def compare_on_validation(
     store, numbers = finished.store, finished.parts["validation"]
     threshold, counts, equal = finished.card.threshold, (ScoreCounts(), ScoreCounts()), []
     both = [
-        predict_chips(network, store, numbers, finished.statistics, accelerator="cpu")
+        predict_chips(network, store, numbers, finished.card.statistics, accelerator="cpu")
         for network in (finished.network, other)
     ]
     for (number, logits), (_, copied) in zip(*both, strict=True):
