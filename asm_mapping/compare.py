@@ -7,7 +7,7 @@ __all__ = ['SCORES', 'COUNTS', 'KINDS', 'COSTS', 'OWN', 'FREE', 'FUSED', 'NAMES'
            'parse_arms', 'finished', 'unmatched', 'summarise', 'differences', 'modality_name', 'fusion_sentence',
            'size_sentences', 'empty_sentences', 'findings', 'spread', 'score_table', 'fold_table', 'difference_table',
            'gather_tables', 'count_arms', 'pair_table', 'pick_chips', 'single_run', 'chip_predictions', 'write_tables',
-           'tables_folder', 'check_tables', 'stand_in_runs', 'unit_counts', 'gain_table']
+           'tables_folder', 'check_tables', 'stand_in_runs', 'gain_table']
 
 # %% ../nbs/34_compare.ipynb #27141290
 import atexit
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .calibration import unit_counts
 from .checksums import intact
 from asm_mapping.config import (
     UserError,
@@ -518,21 +519,6 @@ def stand_in_runs(
             fitted = fit(run)
             finish_run(run, fitted, score_run(run, fitted))
     return folder
-
-# %% ../nbs/34_compare.ipynb #10a98427
-def unit_counts(
-    run: Path,  # a finished run
-    store: Store,  # of its dataset
-) -> dict[str, ScoreCounts]:  # unit: its test pixels by class and logit
-    "Count a run's kept test predictions, unit by unit."
-    splits = read_parts(run)
-    unit = dict(zip(splits["chip"], splits["unit"], strict=True))
-    number = {chip: place for place, chip in enumerate(store.chips["chip"])}
-    found: dict[str, ScoreCounts] = {}
-    for chip, logits in read_predictions(run, "test", logits=True).items():
-        counts = found.setdefault(unit[chip], ScoreCounts())
-        counts.add(logits, store.mask(number[chip]), store.scored(number[chip]))
-    return found
 
 # %% ../nbs/34_compare.ipynb #d77de99d
 def gain_table(
