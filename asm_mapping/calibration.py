@@ -7,7 +7,8 @@ __all__ = ['ECE_BINS', 'CENTRES', 'END', 'Knots', 'UNCHANGED', 'GROUPS', 'Method
            'RULES', 'Predicted', 'reliability', 'calibration_scores', 'log_loss', 'through', 'pooled',
            'fit_temperature', 'fit_isotonic', 'why_not_calibrated', 'left_out', 'Fit', 'fit_calibration', 'parse_rule',
            'threshold_for', 'counts_at_steps', 'calibration_card', 'calibrated_threshold', 'network_threshold',
-           'map_threshold', 'counts_by_unit', 'unit_counts', 'fitting_units', 'before_and_after', 'calibrate']
+           'map_threshold', 'counts_by_unit', 'unit_counts', 'fitting_units', 'before_and_after', 'calibrate',
+           'scores_by_card']
 
 # %% ../nbs/30_calibration.ipynb #4a08c720
 from collections.abc import Callable, Sequence
@@ -360,3 +361,21 @@ def calibrate(run: Run, scored: Scored) -> Calibration:
         before = left_out(units, WAYS["none"])
         report |= {"part": "units left out"} | before_and_after(before, fitted.left_out)
     return Calibration(card, report)
+
+
+def scores_by_card(
+    card: Card,
+    counts: ScoreCounts,  # of the network's own logits
+    threshold: float,  # on the network's scale
+) -> dict[str, Any] | None:  # threshold for a map, scores before and after; None: no table
+    "Score a model's probabilities as its card calibrates them."
+    if not card.calibration:
+        return None
+    own = pooled([counts])
+    mended = Predicted(own.positive, own.negative, through(card.calibration, CENTRES))
+    return {
+        "method": card.calibration.method,
+        "threshold": calibrated_threshold(threshold, card.calibration),
+        "before": calibration_scores(own),
+        "after": calibration_scores(mended),
+    }
