@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'AsName', 'Preset', 'Devices', 'Strategy', 'Pairs',
-           'Settings', 'Report', 'Overwrite', 'AsJson', 'Files', 'BandNames', 'SensorName', 'SensorFile', 'NoData',
-           'EngineName', 'show_version', 'before_any', 'told', 'ended', 'told_error', 'told_by_system', 'say',
-           'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'tell_lost', 'tell_failed',
-           'tell_comparison', 'compare', 'demo', 'tune', 'tell_tuning', 'told_scores', 'tell_evaluation', 'evaluate',
-           'report', 'publish', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons', 'quantise', 'chips',
+           'Settings', 'Report', 'Overwrite', 'AsJson', 'ThresholdFor', 'Files', 'BandNames', 'SensorName',
+           'SensorFile', 'NoData', 'EngineName', 'show_version', 'before_any', 'told', 'ended', 'told_error',
+           'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'tell_lost',
+           'tell_failed', 'tell_comparison', 'compare', 'demo', 'tune', 'tell_tuning', 'told_scores', 'tell_evaluation',
+           'evaluate', 'report', 'publish', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons', 'quantise', 'chips',
            'parse_values', 'run_cli']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
@@ -375,6 +375,12 @@ def tell_tuning(
     tell_failed(failed)
 
 # %% ../nbs/53_cli.ipynb #510e1da1
+ThresholdFor = Annotated[
+    str,
+    typer.Option(help="f1, precision=0.8, recall=0.8 or cost=5; the run's own if not given"),
+]
+
+
 def told_scores(scores: dict) -> str:
     "Tell scores in a phrase."
     names = ("f1", "iou", "precision", "recall", "average_precision")
@@ -387,6 +393,13 @@ def tell_evaluation(result: dict) -> None:
     chips = "test chips of its own fold" if result["own_test_chips"] else "chips"
     source = f"{result['dataset']} ({result['target']}), {result['chips']} {chips}"
     typer.echo(f"{source}: {told_scores(result['scores'])}")
+    if told := result["calibration"]:
+        before, after = told["before"], told["after"]
+        typer.echo(
+            f"calibration ({told['method']}): expected error {before['ece']:.3f} before, "
+            f"{after['ece']:.3f} after; Brier {before['brier']:.3f}, {after['brier']:.3f}; "
+            f"threshold of a map {told['threshold']:.3f}"
+        )
     if result["landscape"]:
         typer.echo(f"weighted to the landscape: {told_scores(result['landscape'])}")
     if result["refused"]:
@@ -401,6 +414,7 @@ def evaluate(
     root: Root = "",
     as_json: AsJson = None,
     engine: Annotated[str, typer.Option(help="eager (PyTorch), cuda, onnx, …")] = "",
+    threshold_for: ThresholdFor = "",
     overwrite: Overwrite = False,
 ) -> None:
     "Score a finished run with its stored threshold, on its own test chips or another dataset."
@@ -417,7 +431,7 @@ def evaluate(
     with claim(as_json, overwrite=overwrite) if as_json else nullcontext() as own:
         if own:
             own.check()
-        result = evaluate_run(run, open_dataset(dataset, root), network)
+        result = evaluate_run(run, open_dataset(dataset, root), network, threshold_for)
         if own:
             with own.file(own.out) as new:
                 write_json(new, result)
@@ -516,6 +530,7 @@ def predict(
     spread: Annotated[bool, typer.Option(help="write an ensemble's disagreement")] = False,
     max_days: Annotated[int, typer.Option(min=0, help="between optical and SAR")] = 60,
     dates: Annotated[str, typer.Option(help="optical=2026-01-31,sar=2026-02-02")] = "",
+    threshold_for: ThresholdFor = "",
     px: Annotated[int, typer.Option(help="side of a window, pixels")] = 1024,
     page: Annotated[bool, typer.Option(help="execute 62_map for the report")] = True,
     overwrite: Overwrite = False,
@@ -531,7 +546,7 @@ def predict(
         optical_sensor=optical_sensor, sar_sensor=sar_sensor, optical_nodata=optical_nodata,
         sar_nodata=sar_nodata, area=area, engine=engine, threads=threads, workers=workers,
         scheduler=scheduler, turns=turns, spread=spread, max_days=max_days, dates=dates, px=px,
-        overwrite=overwrite,
+        threshold_for=threshold_for, overwrite=overwrite,
     )  # fmt: skip
     tell_map(*map_scenes(settings, page=page, say=say))
 

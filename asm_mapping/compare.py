@@ -6,9 +6,9 @@
 __all__ = ['SCORES', 'COUNTS', 'KINDS', 'COSTS', 'OWN', 'MAY_DIFFER', 'FUSED', 'NAMES', 'TABLES', 'read_run', 'gather_runs',
            'parse_arms', 'finished', 'unmatched', 'summarise', 'fusion_gains', 'modality_name', 'fusion_sentence',
            'size_sentences', 'empty_sentences', 'comparison_sentences', 'with_spread', 'score_table', 'fold_table',
-           'difference_table', 'gather_tables', 'count_arms', 'pair_table', 'pick_chips', 'single_run',
-           'chip_predictions', 'comparison_tables', 'write_tables', 'tables_folder', 'check_tables', 'stand_in_runs',
-           'gain_table']
+           'difference_table', 'gather_tables', 'gather_calibration', 'cross_fit', 'calibration_table', 'count_arms',
+           'pair_table', 'pick_chips', 'single_run', 'chip_predictions', 'comparison_tables', 'write_tables',
+           'tables_folder', 'check_tables', 'stand_in_runs', 'gain_table']
 
 # %% ../nbs/34_compare.ipynb #27141290
 import atexit
@@ -21,6 +21,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from asm_mapping.calibration import (
+    CENTRES,
+    Predicted,
+    calibrate,
+    calibration_scores,
+    fit_calibration,
+    pooled,
+    through,
+    unit_counts,
+)
 from .checksums import intact
 from asm_mapping.config import (
     UserError,
@@ -48,6 +58,7 @@ from asm_mapping.statistics import (
     pooled_f1,
     signed,
 )
+from .store import Store
 from .training import fit
 from .unet import CONTROLS, MODALITIES
 
@@ -350,6 +361,77 @@ def gather_tables(
             tables.append(table)
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
+# %% ../nbs/34_compare.ipynb #71a79bbe
+def gather_calibration(
+    runs: pd.DataFrame,  # from `gather_runs` or `single_run`
+) -> pd.DataFrame:  # one row a run that was calibrated; before, after: rows of its diagram
+    "Gather what finished runs say of their calibration."
+    columns = [
+        "modality",
+        "contest",
+        "fold",
+        "seed",
+        "method",
+        "units",
+        "part",
+        "before",
+        "after",
+    ]
+    columns += [f"{score}_{when}" for score in ("ece", "brier") for when in ("before", "after")]
+    rows = []
+    for row in finished(runs).itertuples():
+        told = read_kept(Path(row.path), "metrics").get("calibration")
+        if told and "before" in told:
+            kept = {name: getattr(row, name) for name in columns[:4]} | told
+            kept |= {c: told[c.partition("_")[2]][c.partition("_")[0]] for c in columns[9:]}
+            rows.append({name: kept[name] for name in columns})
+    return pd.DataFrame(rows, columns=columns)
+
+# %% ../nbs/34_compare.ipynb #03f79ef7
+def cross_fit(
+    runs: pd.DataFrame,  # from `gather_runs`
+    store: Store,  # of their dataset
+) -> pd.DataFrame:  # modality, contest, fold, seed; ece and brier, own and mended by the others
+    "Calibrate each fold's test predictions by those of an arm's other folds."
+    rows = []
+    for (arm, contest, seed), group in finished(runs).groupby(
+        ["modality", "contest", "seed"], sort=False
+    ):
+        kept = {r.fold: unit_counts(Path(r.path), store, True) for r in group.itertuples()}
+        for fold, units in kept.items():
+            rest = [c for other in kept if other != fold for c in kept[other].values()]
+            own = pooled([*units.values()])
+            logits = through(fit_calibration(rest).knots, CENTRES)
+            row = {"modality": arm, "contest": contest, "fold": fold, "seed": seed}
+            ways = {"own": own, "mended": Predicted(own.positive, own.negative, logits)}
+            for when, one in ways.items():
+                scores = calibration_scores(one)
+                row |= {f"{score}_{when}": scores[score] for score in ("ece", "brier")}
+            rows.append(row if rest else row | {"ece_mended": np.nan, "brier_mended": np.nan})
+    return pd.DataFrame(rows)
+
+# %% ../nbs/34_compare.ipynb #182130c9
+def calibration_table(
+    found: pd.DataFrame,  # from `gather_calibration`
+    crossed: pd.DataFrame,  # from `cross_fit`
+    label: str,  # heads the first column
+) -> pd.DataFrame:  # strings
+    "Lay out each arm's calibration error and Brier score; a dash where a run has none."
+    keys = ["modality", "contest", "fold", "seed"]
+    whole = crossed.merge(found.drop(columns=["before", "after"]), on=keys, how="left")
+    rows = []
+    for (arm, contest), group in whole.groupby(["modality", "contest"], sort=False):
+        shown = {label: modality_name(arm) + ("" if contest else " †")}
+        shown["Folds"] = str(group["fold"].nunique())
+        for name, score in (("ECE", "ece"), ("Brier", "brier")):
+            for head, when in (("before", "own"), ("after", "after"), ("others", "mended")):
+                means = group.groupby("fold")[f"{score}_{when}"].mean().astype(float)
+                shown[f"{name} {head}"] = with_spread(means.mean(), means.std(ddof=1))
+        methods = group["method"].dropna().value_counts()
+        shown["Method"] = ", ".join(f"{n} ({k})" for n, k in methods.items()) or "\N{EN DASH}"
+        rows.append(shown)
+    return pd.DataFrame(rows)
+
 # %% ../nbs/34_compare.ipynb #64490eca
 def count_arms(
     runs: pd.DataFrame,  # from `gather_runs`
@@ -509,7 +591,8 @@ def stand_in_runs(
             own = one.model_copy(update={"name": folder.name})  # one that no person may give
             run = open_run(own, folder / arm / run_name(str(fold)))
             fitted = fit(run)
-            finish_run(run, fitted, score_run(run, fitted))
+            scored = score_run(run, fitted)
+            finish_run(run, fitted, scored, calibrate(run, scored))
     return folder
 
 # %% ../nbs/34_compare.ipynb #d77de99d

@@ -9,11 +9,11 @@ __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'NO_DATA', 'PA
            'chip_image', 'draw_image', 'mask_image', 'fold_map_figure', 'map_shape', 'draw_footprints', 'draw_units',
            'units_by_share', 'positives_figure', 'band_samples', 'channel_unit', 'draw_distributions', 'band_figure',
            'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet', 'dataset_table', 'parts_table',
-           'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name', 'arm_legend', 'training_figure',
-           'draw_trials', 'trial_legend', 'study_figure', 'slice_figure', 'choice_order', 'choice_label',
-           'importance_figure', 'pareto_figure', 'error_image', 'f1_of', 'chip_grid_figure', 'explain_errors',
-           'draw_tiles', 'draw_prediction', 'read_over', 'natural_colour', 'place_axes', 'draw_sites', 'map_figure',
-           'site_windows', 'sites_figure', 'map_summary_table', 'site_table']
+           'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name', 'arm_legend', 'reliability_figure',
+           'common_bins', 'training_figure', 'draw_trials', 'trial_legend', 'study_figure', 'slice_figure',
+           'choice_order', 'choice_label', 'importance_figure', 'pareto_figure', 'error_image', 'f1_of',
+           'chip_grid_figure', 'explain_errors', 'draw_tiles', 'draw_prediction', 'read_over', 'natural_colour',
+           'place_axes', 'draw_sites', 'map_figure', 'site_windows', 'sites_figure', 'map_summary_table', 'site_table']
 
 # %% ../nbs/50_plots.ipynb #8156be7f
 import io
@@ -675,6 +675,43 @@ def arm_legend(picture: Picture, arms: Sequence[str]) -> None:
     picture.legend(
         handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2
     )
+
+# %% ../nbs/50_plots.ipynb #046d8b60
+def reliability_figure(
+    found: pd.DataFrame,  # from `compare.gather_calibration`, the first seed is drawn
+    title: str,
+) -> Picture:
+    "Draw reliability diagrams before and after calibration, one panel an arm, one line a fold."
+    found = found[found["seed"] == found["seed"].min()]
+    arms = list(found["modality"].unique())
+    columns = min(3, max(len(arms), 1))
+    rows = max(-(-len(arms) // columns), 1)
+    side = min(WIDTH / columns, 2.8)
+    size = (max(side * columns, 5.2), 0.5 + side * rows)
+    picture, axes = new_picture(rows, columns, size, title, sharex=True, sharey=True)
+    for panel in axes.flat[len(arms) :]:
+        panel.set_visible(False)
+    for panel, arm in zip(axes.flat, arms, strict=False):
+        panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.9)
+        colour, marker = style_of(arm)
+        for row in found[found["modality"] == arm].itertuples():
+            before, after = (common_bins(part) for part in (row.before, row.after))
+            panel.plot(*before, color=colour, linestyle="--", linewidth=0.8, alpha=0.7)
+            panel.plot(*after, color=colour, marker=marker, markersize=3.5, linewidth=1.1)
+        panel.set_title(modality_name(arm), loc="left")
+        panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="Predicted", ylabel="Observed", box_aspect=1)
+        panel.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        panel.label_outer()
+    return picture
+
+
+def common_bins(part: dict) -> tuple[np.ndarray, np.ndarray]:  # predicted, observed
+    "Keep the bins of a diagram that hold a thousandth of the pixels or more."
+    pixels, predicted, observed = (
+        np.array(part[name], float) for name in ("pixels", "predicted", "observed")
+    )
+    kept = pixels >= pixels.sum() / 1000
+    return predicted[kept], observed[kept]
 
 # %% ../nbs/50_plots.ipynb #5dfa1b48
 def training_figure(

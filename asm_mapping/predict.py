@@ -7,8 +7,8 @@ __all__ = ['RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'UNPLANNED', 'MapSettings', 'm
            'scene_sensor', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'read_role', 'read_tile',
            'make_batch', 'turned_back', 'probabilities', 'add_tile', 'step_back', 'wanted_windows', 'hold_block',
            'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan', 'check_plan', 'open_inputs',
-           'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'compute_on_cluster', 'predict',
-           'files_beside_map', 'settle_engine', 'check_disk', 'check_engine', 'left_blocks', 'begin_map',
+           'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'threshold_notes', 'compute_on_cluster',
+           'predict', 'files_beside_map', 'settle_engine', 'check_disk', 'check_engine', 'left_blocks', 'begin_map',
            'compute_rest', 'finished_before', 'finish_map']
 
 # %% ../nbs/46_predict.ipynb #89beed37
@@ -43,8 +43,9 @@ from rasterio.transform import array_bounds
 from tqdm import tqdm
 
 # %% ../nbs/46_predict.ipynb #c6cdbfea
-from .artefact import Card, gpu_name, load_card, match_sensor
+from .artefact import CalibrationCard, Card, gpu_name, load_card, match_sensor
 from .augment import turned
+from .calibration import map_threshold, parse_rule, through
 from .cluster import portions, reach, reach_cluster, start_cluster, worker_number
 from asm_mapping.config import (
     UserError,
@@ -127,6 +128,7 @@ class MapSettings(BaseModel):
     overwrite: bool = False  # replace an own earlier map, or a begun one of other settings
     max_days: int = Field(60, ge=0)  # between optical and SAR, where dates are known
     dates: str = ""  # optical=2026-01-31,sar=2026-02-02 where the files do not tell
+    threshold_for: str = ""  # as precision=0.8, see 30_calibration; the run's own if empty
 
 # %% ../nbs/46_predict.ipynb #c2e54552
 def make_map_settings(**given: Any) -> MapSettings:
@@ -145,6 +147,8 @@ def make_map_settings(**given: Any) -> MapSettings:
         )
     if not settings.optical and not settings.sar:
         raise UserError("give a scene: --optical FILE, --sar FILE or both")
+    if settings.threshold_for:
+        parse_rule(settings.threshold_for)
     if settings.spread and len(settings.runs) < 2:
         raise UserError("--spread is the disagreement of an ensemble: give two runs or more")
     return settings
@@ -322,15 +326,19 @@ def turned_back(array: np.ndarray, turn: int) -> np.ndarray:
 
 
 def probabilities(
-    engines: tuple[Engine, ...], tile: Tile, turns: bool
+    engines: tuple[Engine, ...],
+    tile: Tile,
+    turns: bool,
+    tables: tuple[CalibrationCard | None, ...],  # of the models
 ) -> np.ndarray:  # (model, row, column) float32
-    "Ask every model for a window."
+    "Ask every model for a window, and calibrate what it says."
     made = []
-    for engine, batch in zip(engines, tile.batches, strict=True):
+    for engine, batch, table in zip(engines, tile.batches, tables, strict=True):
         answers = []
         for turn in range(8 if turns else 1):
             seen = {k: np.ascontiguousarray(turned(v, turn)) for k, v in batch.items()}
-            answer = torch.from_numpy(engine.run(seen)[0]).sigmoid().numpy()
+            logits = through(table, engine.run(seen)[0])
+            answer = torch.from_numpy(logits).sigmoid().numpy()
             answers.append(turned_back(answer, turn))
         made.append(reduce(np.add, answers) / len(answers))
     return np.stack(made)
@@ -419,6 +427,7 @@ def compute_blocks(
     with ONE_AT_A_TIME:
         engines = open_engines(job.models, job.engine, job.threads, worker_number())
     torch.set_num_threads(job.threads)
+    tables = tuple(card.calibration for card in job.cards)
     canvases: dict[tuple[int, int], Canvas | None] = dict.fromkeys(blocks)
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), ThreadPoolExecutor(1) as writer:
         saved: deque = deque()
@@ -439,7 +448,8 @@ def compute_blocks(
             canvas = canvases[tile.block] or Canvas.empty(job, tile.block)
             canvases[tile.block] = canvas
             with ONE_AT_A_TIME:
-                found = probabilities(engines, tile, job.turns) if tile.batches else None
+                ask = (engines, tile, job.turns, tables)
+                found = probabilities(*ask) if tile.batches else None
             add_tile(canvas, job, tile, found)
         for block in list(canvases):
             finish(block)
@@ -468,6 +478,11 @@ def map_plan(settings: MapSettings, job: Job) -> dict[str, Any]:
     files = [(role, sheet.path) for role, scene in job.scenes.items() for sheet in scene.sheets]
     asked = settings.model_dump(mode="json", exclude={*UNPLANNED})
     asked |= {"gpu": gpu_name()} if job.engine == "cuda" else {}
+    if not settings.threshold_for:
+        del asked["threshold_for"]  # maps made before there was a choice go on
+    tables = [c.calibration and [c.calibration.logits, c.calibration.calibrated]
+              for c in job.cards]  # fmt: skip
+    asked |= {"calibration": tables} if any(t and t[0] for t in tables) else {}
     plan = asked | {
         "version": importlib.metadata.version("asm_mapping"),
         "recipe": RECIPE,
@@ -484,7 +499,7 @@ def map_plan(settings: MapSettings, job: Job) -> dict[str, Any]:
     }  # fmt: skip
     return json.loads(json.dumps(plan, default=str))
 
-
+# %% ../nbs/46_predict.ipynb #013cdc3c
 def begun_plan(work: Path) -> dict | None:
     "Read the plan of the blocks that are there."
     return read_json(work / "plan.json") if any(work.glob("block_*.npz")) else None
@@ -575,7 +590,7 @@ def prepare_map(settings: MapSettings) -> tuple[Job, list[str]]:  # warnings
     grid = map_grid(scenes, cards[0].ratio)
     for scene in scenes.values():
         check_fineness(scene, grid)
-    told += pixel_notes(scenes, cards, grid)
+    told += pixel_notes(scenes, cards, grid) + threshold_notes(settings, cards)
     area = None if settings.area is None else read_area(settings.area, grid)
     lattice = Lattice(
         grid if area is None else crop_to(grid, area),
@@ -588,6 +603,18 @@ def prepare_map(settings: MapSettings) -> tuple[Job, list[str]]:  # warnings
         settings.spread, tuple(sorted(used)), tuple(models), tuple(cards), scenes,
         settings.engine, threads, settings.turns,
     ), told  # fmt: skip
+
+# %% ../nbs/46_predict.ipynb #536edc0a
+def threshold_notes(settings: MapSettings, cards: list[Card]) -> list[str]:
+    "Tell of a threshold that was asked for, and of an ensemble that is calibrated in part."
+    told, rule = [], settings.threshold_for
+    if rule:  # refused before the work if no threshold serves
+        threshold = np.mean([map_threshold(card, rule) for card in cards])
+        told.append(f"threshold {threshold:.3f} for {rule}, on the pixels it was chosen on")
+    if len({card.calibration is None for card in cards}) > 1:
+        told.append("some runs of the ensemble are calibrated and some are not: the map's "
+                    "probability is the mean of both kinds")  # fmt: skip
+    return told
 
 # %% ../nbs/46_predict.ipynb #59a720ab
 def compute_on_cluster(
@@ -763,7 +790,8 @@ def finished_before(settings: MapSettings, job: Job) -> bool:
 # %% ../nbs/46_predict.ipynb #dc51402b
 def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float) -> MapSummary:
     "Put the blocks together and write the finished files; the map itself is the last."
-    threshold = float(np.mean([card.threshold for card in job.cards]))
+    rule = plan.get("threshold_for", "")
+    threshold = float(np.mean([map_threshold(card, rule) for card in job.cards]))
     level = max(1, round(threshold * 200))
     losses = []
     for block in job.lattice.blocks():
@@ -781,6 +809,9 @@ def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float
         "ASM_VERSION": plan["version"],
         "ASM_PLAN": sha256_of(plan),
     }
+    methods = [card.calibration.method if card.calibration else "none" for card in job.cards]
+    if any(card.calibration for card in job.cards):
+        tags["ASM_CALIBRATION"] = ",".join(methods)
     seconds = time.perf_counter() - started
     summary = MapSummary(
         str(own.out), job.cards[0].target, modality, job.engine, counts["pixels"] / 1e6,

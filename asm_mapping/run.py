@@ -8,7 +8,7 @@ __all__ = ['PARTIAL', 'RUN_FILES', 'CROP_PX', 'ELSEWHERE', 'RECORDED', 'RunFile'
            'read_parts', 'changed_settings', 'reuse', 'discard_stale', 'Run', 'comparison_splits', 'set_threads',
            'open_run', 'sole_writer', 'begin_on', 'why_spoiled', 'check_roles', 'check_fold', 'check_positives',
            'crop_px', 'check_crop', 'describe_run', 'stream_folders', 'check_same_contest', 'sibling', 'finished_folds',
-           'complete_seeds', 'read_predictions', 'read_seen']
+           'complete_seeds', 'read_predictions', 'predictions_of', 'stored_logits', 'read_seen']
 
 # %% ../nbs/25_run.ipynb #c67b8cf1
 import math
@@ -17,7 +17,7 @@ import re
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -517,18 +517,28 @@ def read_predictions(
     logits: bool = False,  # logits as stored instead of probabilities
 ) -> dict[str, np.ndarray]:  # chip: probability (row, column), float32
     "Read the predictions that a finished run kept for a part."
-    path = intact(run, f"{RunFile.PREDICTIONS}/{part}.npy")
+    kept = stored_logits(predictions_of(run, part))
+    return {chip: values if logits else expit(values) for chip, values in kept}
+
+
+def predictions_of(run: Path, part: str) -> Path:  # PART.npy, with PART.csv beside it
+    "Find the predictions that a finished run kept; changed or missing ones are a UserError."
+    path, _ = (intact(run, f"{RunFile.PREDICTIONS}/{part}.{kind}") for kind in ("npy", "csv"))
     if not path.exists():
         raise UserError(
             f"{path} does not exist: the run is not finished, or has no {part} part"
         )
+    return path
+
+
+def stored_logits(
+    path: Path,  # PART.npy, with its PART.csv beside it
+) -> Iterator[tuple[str, np.ndarray]]:  # chip, logits (row, column) float32
+    "Read the logits of one chip after another."
     values = np.load(path, mmap_mode="r", allow_pickle=False)
-    predictions, table = {}, intact(run, f"{RunFile.PREDICTIONS}/{part}.csv")
-    for row in pd.read_csv(table, dtype={"chip": str}).itertuples():
+    for row in pd.read_csv(path.with_suffix(".csv"), dtype={"chip": str}).itertuples():
         flat = np.asarray(values[row.offset : row.offset + row.height * row.width], np.float32)
-        chip = flat.reshape(row.height, row.width)
-        predictions[row.chip] = chip if logits else expit(chip)
-    return predictions
+        yield row.chip, flat.reshape(row.height, row.width)
 
 # %% ../nbs/25_run.ipynb #378c4fe8
 def read_seen(folder: Path) -> pd.DataFrame:
