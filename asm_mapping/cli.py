@@ -8,8 +8,9 @@ __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'A
            'EngineName', 'show_version', 'before_any', 'told', 'ended', 'told_error', 'told_by_system', 'say',
            'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'run_and_show', 'compare_all',
            'tell_failed', 'tell_lost', 'tell_comparison', 'compare', 'demo', 'search_all', 'choose_and_compare', 'tune',
-           'tell_tuning', 'told_scores', 'tell_evaluation', 'evaluate', 'report', 'publish', 'runs', 'benchmark',
-           'predict', 'page_of', 'check_page', 'tell_map', 'polygons', 'quantise', 'chips', 'parse_values', 'run_cli']
+           'tell_tuning', 'told_scores', 'tell_evaluation', 'evaluate', 'robustness', 'report', 'publish', 'runs',
+           'benchmark', 'predict', 'page_of', 'check_page', 'tell_map', 'polygons', 'quantise', 'chips', 'parse_values',
+           'run_cli']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -541,6 +542,22 @@ def evaluate(
         typer.echo(f"wrote {as_json}")
     if result["refused"]:
         raise typer.Exit(3)
+
+# %% ../nbs/53_cli.ipynb #03a48948
+@told
+def robustness(
+    name: Annotated[str, typer.Argument(help="comparison, a folder of runs")],
+    root: Root = "",
+) -> None:
+    "Score finished runs under clouds, speckle and without a sensor; measured runs are reused."
+    from asm_mapping.compare import modality_name, tables_folder
+    from asm_mapping.robustness import measure_robustness, robustness_sentences
+
+    out = tables_folder(name) / "robustness.csv"
+    table = measure_robustness(runs_root() / name, out, root, say)
+    for sentence in robustness_sentences(table, modality_name):
+        say(sentence)
+    say(f"wrote {out}; next: the asm-mapping compare of {name} again shows it beside the rest")
 
 # %% ../nbs/53_cli.ipynb #e0aef2ee
 @told
