@@ -179,11 +179,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for machines")] = False,
 ) -> None:
     "Validate a dataset: counts, sizes, values, partners, duplicates; name each bad file."
+    from asm_mapping.autocorrelation import propose_splits
     from asm_mapping.catalog import check_dataset, open_dataset
     from asm_mapping.inputs import check_proj
 
     check_proj()  # once, and not for each file
-    report = check_dataset(open_dataset(dataset, root), progress=not as_json)
+    manifest = open_dataset(dataset, root)
+    also = functools.partial(propose_splits, rules=manifest.splits)
+    report = check_dataset(manifest, progress=not as_json, also=also)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else report.text())
     if not report.ok:
         raise typer.Exit(3)
