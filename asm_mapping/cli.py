@@ -642,7 +642,9 @@ EngineName = Annotated[str, typer.Option(help="auto, eager, cuda, onnx, openvino
 # %% ../nbs/53_cli.ipynb #5524a4cd
 @told
 def predict(
-    runs: Annotated[list[Path], typer.Argument(help="finished runs; several: an ensemble")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="finished runs, or runs/NAME/MODALITY: an ensemble")
+    ],
     out: Annotated[Path, typer.Option(help="MAP.tif; its other files stand beside it")],
     optical: Files = None,
     sar: Files = None,
@@ -667,15 +669,16 @@ def predict(
 ) -> None:
     "Map whole scenes; a stopped map goes on where it was. Opens in QGIS in its place."
     keep_freed_memory(KEPT_BY_MAPS)
-    from asm_mapping.predict import make_map_settings
+    from asm_mapping.predict import make_map_settings, whole_arms
     from asm_mapping.predict import predict as make_map
 
+    models, arms = whole_arms(runs)
     settings = make_map_settings(
-        runs=runs, out=out, optical=optical or (), sar=sar or (),
+        runs=models, out=out, optical=optical or (), sar=sar or (),
         optical_bands=words(optical_bands), sar_bands=words(sar_bands),
         optical_sensor=optical_sensor, sar_sensor=sar_sensor, optical_nodata=optical_nodata,
         sar_nodata=sar_nodata, area=area, engine=engine, threads=threads, workers=workers,
-        scheduler=scheduler, turns=turns, spread=spread, max_days=max_days, dates=dates, px=px,
+        scheduler=scheduler, turns=turns, spread=spread or arms, max_days=max_days, dates=dates, px=px,
         overwrite=overwrite,
     )  # fmt: skip
     if page:
