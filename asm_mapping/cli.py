@@ -678,8 +678,8 @@ def predict(
         optical_bands=words(optical_bands), sar_bands=words(sar_bands),
         optical_sensor=optical_sensor, sar_sensor=sar_sensor, optical_nodata=optical_nodata,
         sar_nodata=sar_nodata, area=area, engine=engine, threads=threads, workers=workers,
-        scheduler=scheduler, turns=turns, spread=spread or arms, max_days=max_days, dates=dates, px=px,
-        overwrite=overwrite,
+        scheduler=scheduler, turns=turns, spread=spread or arms, max_days=max_days, dates=dates,
+        px=px, overwrite=overwrite,
     )  # fmt: skip
     if page:
         check_page(settings.out)
