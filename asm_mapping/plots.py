@@ -719,12 +719,12 @@ def draw_ladder(panel: Axes, means: pd.DataFrame, joined: bool) -> None:
     places = [float(level) for level in levels] if numeric else np.arange(len(levels))
     for arm, folds in means.groupby("arm", sort=False):
         colour, marker = style_of(arm)
-        line = "-" if joined else ""
-        panel.plot(places, folds.mean(), line, color=colour, marker=marker, markersize=3.5)
+        shape = {"color": colour, "marker": marker, "markersize": 3.5}
+        panel.plot(places, folds.mean(), linestyle="-" if joined else "none", **shape)
         if joined and len(folds) > 1:
             ends = folds.min(), folds.max()
             panel.fill_between(places, *ends, color=colour, alpha=0.13, linewidth=0)
-    panel.set_xticks(places, levels)
+    panel.set_xticks(places, [ROLE_NAMES.get(level, level) for level in levels])
     panel.grid(axis="y")
 
 # %% ../nbs/50_plots.ipynb #3cd7bc99
