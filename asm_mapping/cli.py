@@ -552,13 +552,16 @@ def robustness(
     name: Annotated[str, typer.Argument(help="comparison, a folder of runs")],
     root: Root = "",
 ) -> None:
-    "Score finished runs under clouds, speckle and without a sensor; measured runs are reused."
+    "Score finished runs under clouds, speckle, without a sensor; of seeds, show the doubt."
     from asm_mapping.compare import modality_name, tables_folder
     from asm_mapping.robustness import measure_robustness, robustness_sentences
+    from asm_mapping.uncertainty import measure_risk, risk_sentences
 
     out = tables_folder(name) / "robustness.csv"
     table = measure_robustness(runs_root() / name, out, root, say)
-    for sentence in robustness_sentences(table, modality_name):
+    risk = measure_risk(runs_root() / name, out.with_name("risk.csv"), root)
+    told = robustness_sentences(table, modality_name) + risk_sentences(risk, modality_name)
+    for sentence in told:
         say(sentence)
     say(f"wrote {out}; next: the asm-mapping compare of {name} again shows it beside the rest")
 

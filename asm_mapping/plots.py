@@ -11,7 +11,7 @@ __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'NO_DATA', 'PA
            'draw_distributions', 'band_figure', 'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet',
            'dataset_table', 'parts_table', 'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name',
            'arm_legend', 'training_figure', 'ladder_rows', 'draw_ladder', 'ladder_figure', 'ladder_table',
-           'draw_trials', 'trial_legend', 'study_figure', 'slice_figure', 'choice_order', 'choice_label',
+           'risk_figure', 'draw_trials', 'trial_legend', 'study_figure', 'slice_figure', 'choice_order', 'choice_label',
            'importance_figure', 'pareto_figure', 'error_image', 'f1_of', 'chip_grid_figure', 'draw_tiles',
            'draw_prediction', 'read_over', 'natural_colour', 'place_axes', 'draw_sites', 'map_figure', 'site_windows',
            'sites_figure', 'map_summary_table', 'site_table']
@@ -765,6 +765,27 @@ def ladder_table(
     laid.columns = [modality_name(arm) for arm in laid.columns]
     laid = laid.reset_index().rename(columns={"kind": label, "level": "Level"})
     return laid.assign(**{label: laid[label].map(heads)})
+
+# %% ../nbs/50_plots.ipynb #987e2b0f
+def risk_figure(
+    table: pd.DataFrame,  # of `uncertainty.risk_table`
+    title: str,
+) -> Picture:
+    "Draw the errors left when the most doubtful pixels are set aside, by two kinds of doubt."
+    heads = {"spread": "By the seeds' spread", "closeness": "By closeness to the threshold"}
+    picture, axes = new_picture(1, 2, (WIDTH, 2.8), title, sharey=True)
+    for panel, (measure, head) in zip(axes[0], heads.items(), strict=True):
+        rows = table[table["measure"] == measure]
+        for arm, curve in rows.groupby("arm", sort=False):
+            colour, marker = style_of(arm)
+            shape = {"color": colour, "marker": marker, "markersize": 3.5, "markevery": 5}
+            panel.plot(100 * curve["coverage"], 100 * curve["risk"], **shape)
+        panel.set_title(head, loc="left")
+        panel.set_xlabel("Pixels kept (%)")
+        panel.grid(axis="y")
+    axes[0, 0].set_ylabel("Wrong among them (%)")
+    arm_legend(picture, list(table["arm"].unique()))
+    return picture
 
 # %% ../nbs/50_plots.ipynb #6ffca901
 def draw_trials(axes: Axes, x: pd.Series, table: pd.DataFrame) -> None:
