@@ -413,7 +413,8 @@ def robustness_sentences(
     for arm in arms:
         lost = [role for role in roles_of(arm) if (arm, "missing", role) in means]
         if len(lost) > 1:
-            kept = " and ".join(f"{means[arm, 'missing', r]:.3f} without {r}" for r in lost)
+            named = [(means[arm, "missing", r], r.replace("sar", "radar")) for r in lost]
+            kept = " and ".join(f"{score:.3f} without {role}" for score, role in named)
             whole = means[arm, "as_is", ""]
             told.append(f"{called(arm)}: {kept}, {whole:.3f} with both sensors.")
     return told or ["No arm with radar stands beside optical alone: nothing to say."]
