@@ -34,12 +34,12 @@ def variogram(
 ) -> pd.DataFrame:  # distance_m (mean), gamma, pairs; one row a class, none without pairs
     "Measure how unlike chips are, by their distance on the ground."
     values = np.asarray(values, np.float64)
-    centre = shapely.centroid(geometry)
-    degrees = np.column_stack([shapely.get_x(centre), shapely.get_y(centre)])
-    known = np.flatnonzero(np.isfinite(degrees).all(axis=1) & np.isfinite(values))
+    nowhere = shapely.is_missing(geometry) | shapely.is_empty(geometry)
+    known = np.flatnonzero(~nowhere & np.isfinite(values))
     if len(known) > MOST_CHIPS:
         known = np.random.default_rng(seed).choice(known, MOST_CHIPS, replace=False)
-    distance = pdist(earth_centred(degrees[known])) if len(known) > 1 else np.zeros(0)
+    centre = shapely.get_coordinates(shapely.centroid(geometry[known]))
+    distance = pdist(earth_centred(centre)) if len(known) > 1 else np.zeros(0)
     squared = pdist(values[known][:, None], "sqeuclidean") if len(known) > 1 else np.zeros(0)
     apart = distance > 0
     if not apart.any():
