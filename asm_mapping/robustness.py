@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +382,7 @@ def cloud_sentence(
         return f"{told}, in {row['ahead']:.0f} of {row['folds']:.0f} folds"
 
     lowest, highest = means.index[0], means.index[-1]
-    told = f"{names[0]} against {names[1].lower()} alone"
+    told = f"{names[0]} against {names[1]} alone"
     if wins.all():
         return f"{told}: ahead at every cover ({at(lowest)}; {at(highest)})."
     if wins[-1]:
@@ -401,13 +402,13 @@ def robustness_sentences(
     table: pd.DataFrame,  # from `robustness_table`
     called: Callable[[str], str],  # names an arm for readers
 ) -> list[str]:
-    "Say where an arm that has radar is ahead of optical alone, and what a lost sensor costs."
+    "Say where an arm that has radar is ahead of one sensor alone, and what a lost one costs."
     told, arms = [], [arm for arm in table["arm"].unique() if "sar" in roles_of(arm)]
     for kind, head in CLOUDS.items():
-        for arm in arms:
-            means = paired_means(table, kind, (arm, "optical"))
+        for arm, alone in product(arms, ("optical", "sar")):
+            means = paired_means(table, kind, (arm, alone)) if arm != alone else ()
             if len(means):
-                names = called(arm), called("optical")
+                names = called(arm), called(alone)
                 told.append(f"{head}. {cloud_sentence(means, names)}")
     means = table.groupby(["arm", "kind", "level"])["ap"].mean()
     for arm in arms:

@@ -53,7 +53,7 @@ def test_every_arm_is_scored_on_the_same_pixels(cli: CommandLine, compared: str)
 
 def test_robustness_measures_each_run_once(cli: CommandLine, compared: str):
     told = cli("robustness", "tiny").text
-    assert "6 finished runs, 6 to measure" in told and "Decision fusion against optical" in told
+    assert "6 finished runs, 6 to measure" in told and "Decision fusion against Optical" in told
     path = cli.runs / "tiny/tables/robustness.csv"
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
