@@ -58,7 +58,7 @@ def random_against_blocked(
             rows.append({"folds": name, "seed": seed, "average_precision": score})
     return pd.DataFrame(rows).assign(chance=float(target.mean()))
 
-# %% ../nbs/38_leakage.ipynb #0b2eaa63
+# %% ../nbs/38_leakage.ipynb #aa3fc17d
 def fold_scores(
     comparison: Path,  # runs/NAME
 ) -> pd.DataFrame:  # arm, fold, seed, average_precision, settings

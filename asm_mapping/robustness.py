@@ -168,7 +168,9 @@ class DisturbedStore:
             key = (self.seed, 2, number, round(done.amount))
             return speckled(values, self.manifest.role(role).sensor, done.amount, key)
         if done.kind == "cloud_missed":
-            return np.where(self.clouds(number, values.shape[1:]), np.asarray(self.bright), values)
+            return np.where(
+                self.clouds(number, values.shape[1:]), np.asarray(self.bright), values
+            )
         return values
 
 # %% ../nbs/33_robustness.ipynb #522cbe7b
@@ -222,7 +224,11 @@ def disturbed_counts(
         for place in classes.iloc[number].items():
             grouped[place] += counts
     yield AS_IS.kind, AS_IS.level, as_is
-    yield from ((*place, counts) for place, counts in grouped.items() if counts.positive.sum() + counts.negative.sum())
+    yield from (
+        (*place, counts)
+        for place, counts in grouped.items()
+        if counts.positive.sum() + counts.negative.sum()
+    )
     for one in disturbances(store.roles)[1:]:
         seen = one.role in card.roles and (one.amount or one.kind == "missing")
         found = (counts for _, counts in chips(one))
@@ -300,7 +306,9 @@ def tested_runs(
     comparison: Path,  # runs/NAME
 ) -> list[Path]:
     "List a comparison's finished runs on test parts, the arms in their usual order."
-    found = [path.parent for path in sorted(Path(comparison).glob("*/fold-[0-9]*/metrics.json"))]
+    found = [
+        path.parent for path in sorted(Path(comparison).glob("*/fold-[0-9]*/metrics.json"))
+    ]
     order = {arm: place for place, arm in enumerate(MODALITIES)}
     found = [folder for folder in found if not is_partial(folder)]
     return sorted(found, key=lambda folder: order.get(folder.parent.name, len(order)))
@@ -311,9 +319,13 @@ def read_rows(path: Path) -> pd.DataFrame | None:  # None where there is none
     if not path.exists():
         return None
     texts = dict.fromkeys(("arm", "kind", "level", "why", "key"), str)
-    table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"ap": "", "f1": ""})
+    table = pd.read_csv(
+        path, dtype=texts, keep_default_na=False, na_values={"ap": "", "f1": ""}
+    )
     if missing := {*COLUMNS, "key"} - {*table}:
-        raise UserError(f"{path} lacks {', '.join(sorted(missing))}: delete it, it is made anew")
+        raise UserError(
+            f"{path} lacks {', '.join(sorted(missing))}: delete it, it is made anew"
+        )
     return table
 
 # %% ../nbs/33_robustness.ipynb #121e2576
@@ -360,7 +372,9 @@ def paired_means(
 ) -> pd.DataFrame:  # index level, in its order; columns the arms and `ahead`, `folds`
     "Average two arms' precision over the folds that both have, level by level."
     rows = table[(table["kind"] == kind) & table["arm"].isin(arms)]
-    wide = rows.pivot_table(index=["level", "fold", "seed"], columns="arm", values="ap", sort=False)
+    wide = rows.pivot_table(
+        index=["level", "fold", "seed"], columns="arm", values="ap", sort=False
+    )
     wide = wide.reindex(columns=list(arms)).dropna()
     folds = wide.groupby(["level", "fold"], sort=False).mean()
     means = folds.groupby("level", sort=False).mean()
@@ -392,7 +406,6 @@ def cloud_sentence(
         return f"{told}: never ahead ({at(lowest)}; {at(highest)})."
     only = ", ".join(means.index[wins])
     return f"{told}: ahead at {only} % only, not at all higher covers ({at(highest)})."
-
 
 # %% ../nbs/33_robustness.ipynb #0d7710a3
 CLOUDS = {"cloud_masked": "Masked clouds", "cloud_missed": "Clouds that the mask missed"}
