@@ -27,7 +27,7 @@ from sklearn.isotonic import IsotonicRegression
 from .artefact import MAP_STEPS, CalibrationCard, Card
 from .config import UserError
 from .metrics import BINS, PER_LOGIT, ScoreCounts
-from .run import Run, predictions_of, read_parts, stored_logits
+from .run import RunFile, Run, predictions_of, read_parts, stored_logits
 from .scoring import Calibration, Scored, whole_folds
 from .store import Store
 
@@ -329,7 +329,7 @@ def unit_counts(
 def fitting_units(run: Run) -> list[ScoreCounts]:
     "Count by unit the predictions that a run's threshold was chosen on."
     if run.settings.fold != "final" or not (folders := whole_folds(run)):
-        kept = run.folder / "predictions/validation.npy"
+        kept = run.folder / RunFile.PREDICTIONS / "validation.npy"
         return [*counts_by_unit(kept, run.parts, run.store, weighted=True).values()]
     found: dict[str, ScoreCounts] = {}
     for folder in folders.values():

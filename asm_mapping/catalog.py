@@ -851,6 +851,7 @@ class CheckReport:
 def check_dataset(
     manifest: Manifest,
     progress: bool = True,
+    also: Callable[[gpd.GeoDataFrame], list[str]] = lambda chips: [],  # of the chip table
 ) -> CheckReport:
     "Read every file of a dataset and report; nothing stops at a bad file."
     chips = list_chips(manifest)
@@ -883,7 +884,7 @@ def check_dataset(
         bad=bad,
         linked=linked_files(manifest.root, files),
         missing=missing_files(manifest, rows),
-        notes=notes,
+        notes=[*notes, *also(chip_table([summary.facts for summary in seen]))],
         equal_files=equal,
         near_duplicates=[pair for pair in pairs if pair[:2] not in equal],
     )

@@ -8,8 +8,8 @@ __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'A
            'SensorFile', 'NoData', 'EngineName', 'show_version', 'before_any', 'told', 'ended', 'told_error',
            'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'tell_lost',
            'tell_failed', 'tell_comparison', 'compare', 'demo', 'tune', 'tell_tuning', 'told_scores', 'tell_evaluation',
-           'evaluate', 'report', 'publish', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons', 'quantise', 'chips',
-           'parse_values', 'run_cli']
+           'evaluate', 'robustness', 'report', 'publish', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons',
+           'quantise', 'chips', 'parse_values', 'run_cli']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -175,11 +175,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for machines")] = False,
 ) -> None:
     "Validate a dataset: counts, sizes, values, partners, duplicates; name each bad file."
+    from asm_mapping.autocorrelation import propose_splits
     from asm_mapping.catalog import check_dataset, open_dataset
     from asm_mapping.inputs import check_proj
 
     check_proj()  # once, and not for each file
-    report = check_dataset(open_dataset(dataset, root), progress=not as_json)
+    manifest = open_dataset(dataset, root)
+    also = functools.partial(propose_splits, rules=manifest.splits)
+    report = check_dataset(manifest, progress=not as_json, also=also)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else report.text())
     if not report.ok:
         raise typer.Exit(3)
@@ -441,6 +444,25 @@ def evaluate(
     if result["refused"]:
         raise typer.Exit(3)
 
+# %% ../nbs/53_cli.ipynb #03a48948
+@told
+def robustness(
+    name: Annotated[str, typer.Argument(help="comparison, a folder of runs")],
+    root: Root = "",
+) -> None:
+    "Score finished runs under clouds, speckle, without a sensor; of seeds, show the doubt."
+    from asm_mapping.compare import modality_name, tables_folder
+    from asm_mapping.robustness import measure_robustness, robustness_sentences
+    from asm_mapping.uncertainty import measure_risk, risk_sentences
+
+    out = tables_folder(name) / "robustness.csv"
+    table = measure_robustness(runs_root() / name, out, root, say)
+    risk = measure_risk(runs_root() / name, out.with_name("risk.csv"), root)
+    told = robustness_sentences(table, modality_name) + risk_sentences(risk, modality_name)
+    for sentence in told:
+        say(sentence)
+    say(f"wrote {out}; next: the asm-mapping compare of {name} again shows it beside the rest")
+
 # %% ../nbs/53_cli.ipynb #e0aef2ee
 @told
 def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] = False) -> None:
@@ -511,7 +533,9 @@ EngineName = Annotated[str, typer.Option(help="auto, eager, cuda, onnx, openvino
 # %% ../nbs/53_cli.ipynb #5524a4cd
 @told
 def predict(
-    runs: Annotated[list[Path], typer.Argument(help="finished runs; several: an ensemble")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="finished runs, or runs/NAME/MODALITY: an ensemble")
+    ],
     out: Annotated[Path, typer.Option(help="MAP.tif; its other files stand beside it")],
     optical: Files = None,
     sar: Files = None,
@@ -537,16 +561,17 @@ def predict(
 ) -> None:
     "Map whole scenes; a stopped map goes on where it was. Opens in QGIS in its place."
     keep_freed_memory(KEPT_BY_MAPS)
-    from asm_mapping.predict import make_map_settings
+    from asm_mapping.predict import make_map_settings, whole_arms
     from asm_mapping.runs import map_scenes
 
+    models, arms = whole_arms(runs)
     settings = make_map_settings(
-        runs=runs, out=out, optical=optical or (), sar=sar or (),
+        runs=models, out=out, optical=optical or (), sar=sar or (),
         optical_bands=words(optical_bands), sar_bands=words(sar_bands),
         optical_sensor=optical_sensor, sar_sensor=sar_sensor, optical_nodata=optical_nodata,
         sar_nodata=sar_nodata, area=area, engine=engine, threads=threads, workers=workers,
-        scheduler=scheduler, turns=turns, spread=spread, max_days=max_days, dates=dates, px=px,
-        threshold_for=threshold_for, overwrite=overwrite,
+        scheduler=scheduler, turns=turns, spread=spread or arms, max_days=max_days, dates=dates,
+        px=px, threshold_for=threshold_for, overwrite=overwrite,
     )  # fmt: skip
     tell_map(*map_scenes(settings, page=page, say=say))
 

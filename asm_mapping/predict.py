@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'UNPLANNED', 'MapSettings', 'make_map_settings', 'model_folder', 'open_cards',
-           'scene_sensor', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'read_role', 'read_tile',
-           'make_batch', 'turned_back', 'probabilities', 'add_tile', 'step_back', 'wanted_windows', 'hold_block',
-           'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan', 'check_plan', 'open_inputs',
-           'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'threshold_notes', 'compute_on_cluster',
-           'predict', 'files_beside_map', 'settle_engine', 'check_disk', 'check_engine', 'left_blocks', 'begin_map',
-           'compute_rest', 'finished_before', 'finish_map']
+           'whole_arms', 'scene_sensor', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'read_role',
+           'read_tile', 'make_batch', 'turned_back', 'probabilities', 'add_tile', 'step_back', 'wanted_windows',
+           'hold_block', 'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan', 'check_plan',
+           'open_inputs', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'threshold_notes',
+           'compute_on_cluster', 'predict', 'files_beside_map', 'settle_engine', 'check_disk', 'check_engine',
+           'left_blocks', 'begin_map', 'compute_rest', 'finished_before', 'finish_map']
 
 # %% ../nbs/46_predict.ipynb #89beed37
 import hashlib
@@ -181,6 +181,19 @@ def open_cards(runs: Iterable[Path]) -> tuple[list[Path], list[Card]]:  # model 
                 f"{folder}: SAR at ratio {card.ratio}, {folders[0]}: {cards[0].ratio}"
             )
     return folders, cards
+
+# %% ../nbs/46_predict.ipynb #c997c6ee
+def whole_arms(
+    paths: Iterable[Path],  # runs, or folders of an arm: runs/NAME/MODALITY
+) -> tuple[list[Path], bool]:  # runs; whether a folder of an arm was among the paths
+    "Take an arm's folder for the finished runs of its folds."
+    found, arms = [], False
+    for path in map(Path, paths):
+        folds = sorted(one.parents[1] for one in path.glob("fold-[0-9]*/model/card.json"))
+        folds = [fold for fold in folds if not fold.name.endswith("_partial")]
+        arms |= len(folds) > 1
+        found += folds or [path]
+    return found, arms
 
 # %% ../nbs/46_predict.ipynb #45edab6c
 def scene_sensor(

@@ -51,6 +51,23 @@ def test_every_arm_is_scored_on_the_same_pixels(cli: CommandLine, compared: str)
         assert len({(test["pixels"], test["positives"]) for test in tests}) == 1
 
 
+def test_robustness_measures_each_run_once(cli: CommandLine, compared: str):
+    told = cli("robustness", "tiny").text
+    assert "6 finished runs, 6 to measure" in told and "Decision fusion against Optical" in told
+    path = cli.runs / "tiny/tables/robustness.csv"
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["arm"], row["fold"]) for row in rows} == {(a, f) for a in ARMS for f in "01"}
+    assert all(row["ap"] or row["why"] for row in rows)
+    for fold in "01":  # every level of every arm speaks of the same pixels
+        whole = [r for r in rows if r["fold"] == fold and not r["kind"].endswith("_share")]
+        assert len({(row["pixels"], row["positives"]) for row in whole}) == 1
+    before = path.read_bytes()
+    assert "6 finished runs, 0 to measure" in cli("robustness", "tiny").text
+    assert path.read_bytes() == before
+    assert "no finished run" in cli.quickly("robustness", "nothing", status=1)
+
+
 def test_runs_lists_them(cli: CommandLine, compared: str):
     told = cli.quickly("runs", "tiny", status=0)
     assert told.count("finished") == 6 and "partial" not in told

@@ -1,5 +1,6 @@
 """Maps as processes: killed, interrupted, damaged, refused, on many workers, as sites."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -158,6 +159,18 @@ def test_no_room_for_the_map(cli: CommandLine, finished: Path, scene: Path, tmp_
         assert not (tmp_path / "map.tif").exists()
     cli(*words)
     assert (tmp_path / "map.tif").exists()
+
+
+def test_an_arms_folder_is_the_ensemble_of_its_folds(
+    cli: CommandLine, finished: Path, scene: Path, whole: Path, tmp_path: Path
+):
+    for fold in ("fold-0", "fold-1"):  # one run twice: their mean is its own map
+        shutil.copytree(finished, tmp_path / "optical" / fold)
+    out = tmp_path / "map.tif"
+    cli("predict", tmp_path / "optical", "--optical", scene, "--out", out, *FAST)
+    assert same_map(out, whole)
+    spread = pixels(tmp_path / "map_spread.tif")
+    assert set(np.unique(spread)) <= {0, 255} and (spread == 0).any()
 
 
 def test_two_workers_make_the_same_map(
