@@ -27,7 +27,7 @@ from sklearn.isotonic import IsotonicRegression
 from .artefact import MAP_STEPS, CalibrationCard, Card
 from .config import UserError
 from .metrics import BINS, PER_LOGIT, ScoreCounts
-from .run import RunFile, Run, predictions_of, read_parts, stored_logits
+from .run import Run, RunFile, predictions_of, read_parts, stored_logits
 from .scoring import Calibration, Scored, whole_folds
 from .store import Store
 

@@ -305,7 +305,8 @@ def tested_runs(
 ) -> list[Path]:
     "List a comparison's finished runs on test parts, the arms in their usual order."
     found = [
-        path.parent for path in sorted(Path(comparison).glob(f"*/fold-[0-9]*/{RunFile.METRICS}"))
+        path.parent
+        for path in sorted(Path(comparison).glob(f"*/fold-[0-9]*/{RunFile.METRICS}"))
     ]
     order = {arm: place for place, arm in enumerate(MODALITIES)}
     found = [folder for folder in found if not is_partial(folder)]

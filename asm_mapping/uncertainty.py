@@ -67,7 +67,9 @@ def ensemble_counts(
     store: Store,
 ) -> NDArray[np.int64]:  # (measure, right or wrong, class of doubt)
     "Count an ensemble's test pixels where all sensors are valid; thresholds are averaged."
-    threshold = float(np.mean([load_card(folder / RunFile.MODEL).threshold for folder in folders]))
+    threshold = float(
+        np.mean([load_card(folder / RunFile.MODEL).threshold for folder in folders])
+    )
     kept = [read_predictions(folder, "test") for folder in folders]
     if any(one.keys() != kept[0].keys() for one in kept):
         raise UserError(f"{folders[0]} and its seeds have other test chips: no ensemble")
