@@ -455,7 +455,8 @@ def chip_predictions(
 
 # %% ../nbs/34_compare.ipynb #f20288f1
 TABLES = (  # of a comparison
-    "scores.csv", "folds.csv", "curves.csv", "pairs.csv", "intervals.csv", "chips.png",
+    "scores.csv", "folds.csv", "curves.csv", "pairs.csv", "intervals.csv", "sites.csv",
+    "chips.png",
 )  # fmt: skip
 
 
@@ -464,6 +465,7 @@ def write_tables(
     runs: pd.DataFrame,  # from `gather_runs`
     title: str,  # the dataset and its target
     picture: Figure | None = None,  # of chips
+    more: dict[str, pd.DataFrame] | None = None,  # by name: tables of TABLES made elsewhere
 ) -> list[Path]:  # of TABLES; chips.png only if there is a picture
     "Write the comparison's tables, each whole or not at all."
     scores = pd.concat([summarise(runs, "test"), summarise(runs, "any")])
@@ -471,6 +473,7 @@ def write_tables(
     tables = {"scores": scores, "folds": runs.drop(columns=["path", "why"]), "curves": curves}
     arms = count_arms(runs)
     tables |= {"pairs": compare_pairs(arms), "intervals": arm_intervals(arms)}
+    tables |= {name: table.copy() for name, table in (more or {}).items()}
     for name, table in tables.items():
         table.insert(0, "dataset", title if name != "curves" else title.partition(":")[0])
     paths = own_tables(folder, tables, index=False, float_format="%.6g")
