@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'AsName', 'Preset', 'Devices', 'Strategy', 'Pairs',
            'Settings', 'Report', 'Overwrite', 'AsJson', 'ThresholdFor', 'Files', 'BandNames', 'SensorName',
-           'SensorFile', 'NoData', 'EngineName', 'show_version', 'before_any', 'told', 'ended', 'told_error',
+           'SensorFile', 'NoData', 'EngineName', 'area', 'show_version', 'before_any', 'told', 'ended', 'told_error',
            'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'tell_lost',
            'tell_failed', 'tell_comparison', 'compare', 'demo', 'tune', 'tell_tuning', 'told_scores', 'tell_evaluation',
            'evaluate', 'robustness', 'report', 'publish', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons',
-           'quantise', 'chips', 'parse_values', 'run_cli']
+           'quantise', 'chips', 'parse_expected', 'area_sample', 'area_estimate', 'parse_values', 'run_cli']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -63,7 +63,7 @@ def before_any(
     "Take the options that go before a command."
 
 # %% ../nbs/53_cli.ipynb #bc4a4a73
-def told(function: Callable) -> Callable:
+def told(function: Callable, group: typer.Typer = app, name: str | None = None) -> Callable:
     "Turn errors that a person can mend into a sentence and an exit status."
 
     @functools.wraps(function)
@@ -82,7 +82,7 @@ def told(function: Callable) -> Callable:
                     raise
                 raise ended(why) from None
 
-    return app.command()(command)
+    return group.command(name)(command)
 
 # %% ../nbs/53_cli.ipynb #c2d8a38b
 def ended(text: str, status: int = 1) -> typer.Exit:
@@ -667,6 +667,90 @@ def chips(
         seed=seed, name=name, synthetic=synthetic, **{k: v for k, v in described.items() if v},
     )  # fmt: skip
     say(dataset.text())
+
+# %% ../nbs/53_cli.ipynb #e0502de0
+area = typer.Typer(no_args_is_help=True)
+app.add_typer(area, name="area", help="Points to interpret; mined area and map accuracy.")
+
+
+def parse_expected(text: str) -> dict[str, float]:  # stratum: accuracy
+    "Read `mine=0.7,boundary=0.8`; a share that is no number is a UserError."
+    found = {}
+    for word in words(text):
+        name, _, value = word.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise UserError(
+                f"--expected {word}: give shares as mine=0.7,boundary=0.8"
+            ) from None
+    return found
+
+# %% ../nbs/53_cli.ipynb #0162b17b
+@functools.partial(told, group=area, name="sample")
+def area_sample(
+    map_path: Annotated[Path, typer.Argument(metavar="MAP.tif", help="of asm-mapping predict")],
+    out: Annotated[Path, typer.Option(help="POINTS.gpkg; a CSV and the design stand beside")],
+    points: Annotated[int, typer.Option(min=0, help="how many; 0: by the errors")] = 0,
+    accuracy_error: Annotated[
+        float,
+        typer.Option(min=0, help="wanted standard error of overall accuracy; 0.01 if none"),
+    ] = 0.0,
+    area_error_ha: Annotated[
+        float, typer.Option(min=0, help="wanted standard error of the mined area")
+    ] = 0.0,
+    allocation: Annotated[
+        str, typer.Option(help="compromise, equal or proportional to area")
+    ] = "compromise",
+    rare: Annotated[int, typer.Option(min=2, help="a compromise's least for a stratum")] = 75,
+    boundary_m: Annotated[
+        float, typer.Option(min=0, help="metres along outlines that are a stratum; 0: none")
+    ] = 0.0,
+    expected: Annotated[str, typer.Option(help="accuracies, as mine=0.7,boundary=0.8")] = "",
+    seed: int = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    "Draw a stratified random sample of a map's pixels for a person to interpret."
+    from asm_mapping.area import sample_map
+
+    made = sample_map(
+        map_path, out, points=points, accuracy_error=accuracy_error,
+        area_error_ha=area_error_ha, allocation=allocation, rare=rare, boundary_m=boundary_m,
+        expected=parse_expected(expected), seed=seed, overwrite=overwrite,
+    )  # fmt: skip
+    say(f"wrote {made.text()}")
+    say(
+        f"next: fill in `reference` in QGIS, from the first point on, then asm-mapping area "
+        f"estimate {out}"
+    )
+
+# %% ../nbs/53_cli.ipynb #1e542e18
+@functools.partial(told, group=area, name="estimate")
+def area_estimate(
+    points: Annotated[Path, typer.Argument(help="interpreted: POINTS.gpkg or POINTS.csv")],
+    design: Annotated[
+        Path | None, typer.Option(help="POINTS_design.json, if it is not beside the points")
+    ] = None,
+    as_json: AsJson = None,
+    overwrite: Overwrite = False,
+) -> None:
+    "Estimate mined area and map accuracy, with intervals, from interpreted points."
+    from asm_mapping.area import area_record, area_text, design_path, estimate_area
+    from asm_mapping.outputs import claim
+
+    inputs = [points, design or design_path(points)]
+    with (
+        claim(as_json, inputs=inputs, overwrite=overwrite) if as_json else nullcontext() as own
+    ):
+        if own:
+            own.check()
+        found = estimate_area(points, design)
+        if own:
+            with own.file(own.out) as new:
+                write_json(new, area_record(found))
+    typer.echo(area_text(found))
+    if as_json:
+        typer.echo(f"wrote {as_json}")
 
 # %% ../nbs/53_cli.ipynb #b6535c9b
 def parse_values(pairs: dict[str, str]) -> dict[str, Any]:

@@ -534,13 +534,14 @@ def comparison_tables(
 
 # %% ../nbs/34_compare.ipynb #f20288f1
 TABLES = (  # of a comparison
-    "scores.csv", "folds.csv", "curves.csv", "pairs.csv", "intervals.csv", "chips.png",
+    "scores.csv", "folds.csv", "curves.csv", "pairs.csv", "intervals.csv", "sites.csv",
+    "chips.png",
 )  # fmt: skip
 
 
 def write_tables(
     folder: Path,  # reports/NAME
-    tables: dict[str, pd.DataFrame],  # from `comparison_tables`
+    tables: dict[str, pd.DataFrame],  # from `comparison_tables`, with `sites`
     title: str,  # the dataset and its target
     picture: Figure | None = None,  # of chips
 ) -> list[Path]:  # of TABLES; chips.png only if there is a picture

@@ -10,8 +10,8 @@ __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'NO_DATA', 'PA
            'draw_footprints', 'draw_units', 'units_by_share', 'positives_figure', 'band_samples', 'channel_unit',
            'draw_distributions', 'band_figure', 'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet',
            'dataset_table', 'parts_table', 'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name',
-           'arm_legend', 'reliability_figure', 'common_bins', 'training_figure', 'ladder_rows', 'draw_ladder',
-           'ladder_figure', 'ladder_table', 'risk_figure', 'draw_trials', 'trial_legend', 'study_figure',
+           'arm_legend', 'reliability_figure', 'common_bins', 'training_figure', 'site_figure', 'ladder_rows',
+           'draw_ladder', 'ladder_figure', 'ladder_table', 'risk_figure', 'draw_trials', 'trial_legend', 'study_figure',
            'slice_figure', 'choice_order', 'choice_label', 'importance_figure', 'pareto_figure', 'error_image', 'f1_of',
            'chip_grid_figure', 'explain_errors', 'draw_tiles', 'draw_prediction', 'read_over', 'natural_colour',
            'place_axes', 'draw_sites', 'map_figure', 'site_windows', 'sites_figure', 'map_summary_table', 'site_table']
@@ -732,6 +732,30 @@ def training_figure(
             colour, marker = style_of(arm)
             panel.plot(mean.index, mean, color=colour, marker=marker, markersize=3.5)
         panel.set(xlabel="Optimiser step", ylabel=head)
+        panel.grid(axis="y")
+    arm_legend(picture, arms)
+    return picture
+
+# %% ../nbs/50_plots.ipynb #72434720
+def site_figure(
+    table: pd.DataFrame,  # from `site_scores`
+    title: str,
+) -> Picture:
+    "Draw every arm's recall of sites and its false alarms, by size."
+    picture, axes = new_picture(1, 2, (WIDTH, 2.8), title)
+    arms, sizes = list(table["modality"].unique()), list(table["size"].unique())[1:]
+    heads = {"recall": "Recall of sites", "false_per_100km2": "False alarms on 100 km2"}
+    for panel, (key, head) in zip(axes[0], heads.items(), strict=True):
+        for number, arm in enumerate(arms):
+            rows = table[table["modality"] == arm].set_index("size").loc[sizes]
+            colour, marker = style_of(arm)
+            place = np.arange(len(sizes)) + 0.12 * (number - (len(arms) - 1) / 2)
+            panel.plot(
+                place, rows[key], color=colour, marker=marker, markersize=4, linewidth=0.6
+            )
+        panel.set_xticks(range(len(sizes)), sizes)
+        panel.set_ylabel(head)
+        panel.set_ylim(bottom=0)
         panel.grid(axis="y")
     arm_legend(picture, arms)
     return picture

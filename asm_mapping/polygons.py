@@ -6,11 +6,10 @@
 __all__ = ['LEVELS', 'MAP_TAGS', 'MOST_COLUMNS', 'BLOCK', 'MOST_PIXELS', 'PIECE', 'MOST', 'BATCH', 'MANY', 'MOST_WAITING', 'SITE',
            'Write', 'ARROW', 'WRITERS', 'SourceMap', 'read_level', 'look_at', 'check_class', 'open_map', 'cover_raster',
            'read_blocks', 'check_levels', 'no_pieces', 'outlines', 'Sieve', 'too_few', 'block_pieces', 'corners_in_row',
-           'lower_blocks', 'touching', 'close_sites', 'sites_in_pieces', 'drop_straight', 'join_pieces', 'areas_ha',
-           'pixel_area_ha', 'bounds_ha', 'fill_holes', 'outline_boxes', 'must_wait', 'Rules', 'tell_of_specks',
-           'set_free', 'whole_sites', 'counted', 'describe_sites', 'geopackage', 'geoparquet', 'in_degrees', 'geojson',
-           'files_beside', 'open_output', 'SitesSummary', 'sites_plan', 'write_sites', 'map_to_sites', 'read_sites',
-           'show_sites']
+           'lower_blocks', 'touching', 'close_sites', 'sites_in_pieces', 'drop_straight', 'join_pieces', 'bounds_ha',
+           'fill_holes', 'outline_boxes', 'must_wait', 'Rules', 'tell_of_specks', 'set_free', 'whole_sites', 'counted',
+           'describe_sites', 'geopackage', 'geoparquet', 'in_degrees', 'geojson', 'files_beside', 'open_output',
+           'SitesSummary', 'sites_plan', 'write_sites', 'map_to_sites', 'read_sites', 'show_sites']
 
 # %% ../nbs/47_polygons.ipynb #75fe860c
 import importlib.metadata
@@ -36,9 +35,6 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from pyarrow.parquet import ParquetWriter
 from pyogrio.errors import DataLayerError, DataSourceError
-from pyproj import Transformer
-from pyproj.exceptions import ProjError
-from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.features import shapes
 from rasterio.windows import Window
@@ -48,7 +44,7 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from .config import UserError, sha256_of_file
-from .grid import Grid, to_degrees, way_to_degrees
+from .grid import Grid, areas_ha, pixel_area_ha, to_degrees, way_to_degrees
 from .inputs import files_behind, open_raster, unreadable
 from .map_files import NODATA
 from .outputs import Claim, claim
@@ -421,32 +417,6 @@ def join_pieces(
     sites = pieces.groupby("site", as_index=False).agg(rules).assign(geometry=joined)
     sites = sites.sort_values("last", ignore_index=True)
     return sites.assign(site=np.arange(first, first + len(sites)))
-
-# %% ../nbs/47_polygons.ipynb #9ef7fd0d
-def areas_ha(
-    shape: NDArray[np.object_],  # polygons in pixel coordinates
-    grid: Grid,  # of the map
-) -> NDArray[np.float64]:  # hectares on the WGS 84 ellipsoid
-    "Measure polygons on the ground."
-    middle = to_degrees(grid, np.array([grid.width / 2]), np.array([grid.height / 2]))[0, 0]
-    equal_area = f"+proj=cea +lon_0={middle} +datum=WGS84"
-    crs = cast(CRS, grid.crs)  # `open_map` refuses a map without
-    try:
-        way = Transformer.from_crs(crs.to_wkt(), equal_area, always_xy=True)
-    except ProjError as error:
-        raise UserError(f"{crs.to_string()[:60]} has no way to areas ({error})") from None
-    ground = shapely.transform(
-        shapely.segmentize(shape, 64),
-        lambda points: np.stack(way.transform(*grid.transform * points.T), axis=1),
-    )
-    return shapely.area(ground) / 10_000
-
-
-def pixel_area_ha(grid: Grid) -> NDArray[np.float64]:  # at the middle and the four corners
-    "Measure single pixels, whose ground area changes over a map."
-    columns = np.array([(grid.width - 1) / 2, 0, grid.width - 1, 0, grid.width - 1])
-    rows = np.array([(grid.height - 1) / 2, 0, 0, grid.height - 1, grid.height - 1])
-    return areas_ha(shapely.box(columns, rows, columns + 1, rows + 1), grid)
 
 # %% ../nbs/47_polygons.ipynb #c0f6a257
 def bounds_ha(grid: Grid) -> tuple[float, float]:  # hectares; NaN where unknown
