@@ -12,7 +12,7 @@ LONGEST_CELL, LONGEST_CLASS, LONGEST_LINE = 45, 60, 96  # lines, lines, characte
 LEAST_PROSE, LEAST_CHECKS = 60, 3  # words, assertions; in notebooks that export a module
 CHECKS = ("test_eq(", "test_close(", "test_fail(", "assert ")
 TWICE = {"predict", "quantise"}  # commands that are called as the functions that they call
-TWICE |= {"main"}  # not yet
+
 FORBIDDEN = {
     r"^#\|\s*eval:\s*false": "is never run (#| eval: false)",
     r"^#\|\s+-\s": "has a Quarto list over several lines, which breaks the export",

@@ -96,6 +96,7 @@ from asm_mapping.mosaic import (
     sub_grid,
 )
 from .outputs import Claim, claim, refuse_inputs, work_folder
+from .run import RunFile
 from .sensors import Sensor, sensor_from
 from .shapes import read_surfaces
 from .sheet import LostBlock
@@ -159,9 +160,9 @@ def model_folder(run: Path) -> Path:
     folder = Path(run)
     if (folder / "card.json").exists():
         return folder.resolve()
-    if not (folder / "model" / "card.json").exists():
+    if not (folder / RunFile.MODEL / "card.json").exists():
         raise UserError(f"{run} is not a finished run: it has no model/card.json")
-    return (folder / "model").resolve()
+    return (folder / RunFile.MODEL).resolve()
 
 
 def open_cards(runs: Iterable[Path]) -> tuple[list[Path], list[Card]]:  # model folders, cards

@@ -102,7 +102,7 @@ def open_finished(
     run = Path(run)
     check_finished(run)
     settings = RunSettings(**read_kept(run, "settings"))
-    network, card = load_artefact(run / "model")
+    network, card = load_artefact(run / RunFile.MODEL)
     store = prepare(open_dataset(settings.dataset, settings.root), progress=False)
     if store.key != read_kept(run, "provenance")["data"]:
         raise UserError(
@@ -165,13 +165,13 @@ def quantise(
     chips: int = 64,  # training chips to measure ranges on, at most
 ) -> dict:  # as written to model/int8/card.json
     "Make an 8-bit copy of a run's network and measure what it costs."
-    reason = why_not(Path(run) / "model", "openvino")
+    reason = why_not(Path(run) / RunFile.MODEL, "openvino")
     if not reason and importlib.util.find_spec("nncf") is None:
         reason = "nncf not installed: pip install -e .[openvino]"
     if reason:
         raise UserError(f"quantise: {reason}")
     finished = open_finished(run)
-    folder = finished.run / "model" / "int8"
+    folder = finished.run / RunFile.MODEL / "int8"
     with only_one(folder):
         refuse_taken(folder, replace=True)
         return quantise_and_measure(finished, force, chips)
@@ -201,7 +201,7 @@ def write_int8(
     import nncf
     import openvino
 
-    folder = finished.run / "model" / "int8"
+    folder = finished.run / RunFile.MODEL / "int8"
     with whole_folder(folder, replace=True) as partial:
         openvino.save_model(model, partial / INT8_FILES[0], compress_to_fp16=False)
         arrays: dict[str, Any] = dict(window)

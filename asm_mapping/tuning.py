@@ -78,7 +78,7 @@ from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
 from .mishaps import keep_mishap, without_secrets
 from .processes import Process, end_with_parent, heed_signals, leave, start, stop
-from .run import Run, check_crop, comparison_splits, open_run, run_name
+from .run import RunFile, Run, check_crop, comparison_splits, open_run, run_name
 from .scoring import score_chips
 from asm_mapping.settings import (
     PRESETS,
@@ -588,7 +588,7 @@ def open_inner(search: Search, run: Run, number: int) -> Run:
 # %% ../nbs/28_tuning.ipynb #bafbbd6a
 def kept_score(run: Run) -> float:
     "Read the validation average precision of the weights that a run kept."
-    scores = pd.read_csv(run.folder / "history.csv")["validation_ap"]
+    scores = pd.read_csv(run.folder / RunFile.HISTORY)["validation_ap"]
     return float(scores.max() if run.settings.kept == "best" else scores.iloc[-1])
 
 
