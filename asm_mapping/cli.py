@@ -720,8 +720,8 @@ def area_sample(
     )  # fmt: skip
     say(f"wrote {made.text()}")
     say(
-        f"next: fill in `reference` in QGIS, from the first point on, then asm-mapping area "
-        f"estimate {out}"
+        "next: in QGIS, from the first point on, say of the pixel around each point what is "
+        f"there (`reference`), then asm-mapping area estimate {out}"
     )
 
 # %% ../nbs/53_cli.ipynb #1e542e18
