@@ -78,7 +78,7 @@ from .fusion import build_model, flop_per_pixel
 from .losses import LOSSES
 from .mishaps import keep_mishap, without_secrets
 from .processes import Process, end_with_parent, heed_signals, leave, start, stop
-from .run import RunFile, Run, check_crop, comparison_splits, open_run, run_name
+from .run import Run, RunFile, check_crop, comparison_splits, open_run, run_name
 from .scoring import score_chips
 from asm_mapping.settings import (
     PRESETS,
