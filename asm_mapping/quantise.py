@@ -43,6 +43,7 @@ from asm_mapping.engines import (
     why_not,
 )
 from .lean import MASKED
+from .run import RunFile
 from .unet import DEPTH, Architecture
 
 # %% ../nbs/42_quantise.ipynb #cb91ce37
@@ -95,7 +96,7 @@ def open_finished(
 ) -> Finished:
     "Open a finished run with the store it was trained on; another store is a UserError."
     from asm_mapping.catalog import open_dataset  # takes seconds: not for maps
-    from asm_mapping.run import RunFile, check_finished, read_kept, read_parts
+    from asm_mapping.run import check_finished, read_kept, read_parts
     from asm_mapping.settings import RunSettings
     from asm_mapping.store import prepare
 
