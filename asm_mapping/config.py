@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['ODD', 'Phrase', 'Name', 'Composed', 'FOREIGN', 'BROUGHT', 'NO_NETWORK', 'STRICT', 'LONGEST_TEXT', 'MOST_ITEMS',
            'LONGEST_TOML', 'PART', 'DEEP_KEY', 'MARK', 'KEPT_BY_MAPS', 'HOLDER', 'RECORD', 'UserError', 'one_line',
-           'folder_name', 'findings', 'composed', 'project_root', 'data_root', 'runs_root', 'watched_from_outside',
-           'start_patience', 'tuning_storage', 'shared_data', 'own_proj', 'leave_foreign', 'network_allowed',
-           'stay_local', 'regular_file', 'read_text', 'encoding_of', 'read_toml', 'own_folder', 'hidden_folder',
-           'work_beside', 'sweep', 'whole_file', 'write_json', 'plain', 'Record', 'read_json', 'keep_freed_memory',
-           'sha256_of_file', 'sha256_of', 'HeldError', 'only_one', 'facts_of', 'as_written', 'read_record',
-           'note_files', 'foreign_in', 'refuse_taken', 'note_folder', 'whole_folder']
+           'folder_name', 'findings', 'safe_text', 'composed', 'project_root', 'data_root', 'runs_root',
+           'watched_from_outside', 'start_patience', 'tuning_storage', 'shared_data', 'own_proj', 'leave_foreign',
+           'network_allowed', 'stay_local', 'regular_file', 'read_text', 'encoding_of', 'read_toml', 'own_folder',
+           'hidden_folder', 'work_beside', 'sweep', 'whole_file', 'write_json', 'plain', 'Record', 'read_json',
+           'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'HeldError', 'only_one', 'facts_of', 'as_written',
+           'read_record', 'note_files', 'foreign_in', 'refuse_taken', 'note_folder', 'whole_folder']
 
 # %% ../nbs/00_config.ipynb #7b4033b5
 import codecs
@@ -77,6 +77,13 @@ def findings(
         told.append(kinds.get(item["type"]) or f"{key} {why}".strip())
     more = len(items) - most
     return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+
+# %% ../nbs/00_config.ipynb #198da08d
+def safe_text(text: object) -> str:  # the same to a reader's eye
+    "Write signs that HTML or Markdown would obey as entities."
+    return "".join(
+        f"&#{ord(sign)};" if sign in '<>&"\\`*_[]|#$~@' else sign for sign in str(text)
+    )
 
 # %% ../nbs/00_config.ipynb #43b4f93a
 def composed(text: str) -> str:

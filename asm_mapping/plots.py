@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'NO_DATA', 'PART_COLOURS', 'HELD', 'FOLD_COLOURS', 'LADDERS',
            'ERRORS', 'style_of', 'use_theme', 'Picture', 'new_picture', 'bare', 'dataset_label', 'dataset_title',
-           'safe_text', 'show_table', 'show_title', 'show_list', 'chip_values', 'display_values', 'percentiles',
-           'display_limits', 'chip_image', 'draw_image', 'mask_image', 'fold_map_figure', 'map_shape',
-           'draw_footprints', 'draw_units', 'units_by_share', 'positives_figure', 'band_samples', 'channel_unit',
-           'draw_distributions', 'band_figure', 'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet',
-           'dataset_table', 'parts_table', 'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name',
-           'arm_legend', 'reliability_figure', 'common_bins', 'training_figure', 'site_figure', 'ladder_rows',
-           'draw_ladder', 'ladder_figure', 'ladder_table', 'risk_figure', 'draw_trials', 'trial_legend', 'study_figure',
-           'slice_figure', 'choice_order', 'choice_label', 'importance_figure', 'pareto_figure', 'error_image', 'f1_of',
-           'chip_grid_figure', 'explain_errors', 'draw_tiles', 'draw_prediction', 'read_over', 'natural_colour',
-           'place_axes', 'draw_sites', 'map_figure', 'site_windows', 'sites_figure', 'map_summary_table', 'site_table']
+           'show_table', 'show_title', 'show_list', 'chip_values', 'display_values', 'percentiles', 'display_limits',
+           'chip_image', 'draw_image', 'mask_image', 'fold_map_figure', 'map_shape', 'draw_footprints', 'draw_units',
+           'units_by_share', 'positives_figure', 'band_samples', 'channel_unit', 'draw_distributions', 'band_figure',
+           'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet', 'dataset_table', 'parts_table',
+           'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name', 'arm_legend', 'reliability_figure',
+           'common_bins', 'training_figure', 'site_figure', 'ladder_rows', 'draw_ladder', 'ladder_figure',
+           'ladder_table', 'risk_figure', 'draw_trials', 'trial_legend', 'study_figure', 'slice_figure', 'choice_order',
+           'choice_label', 'importance_figure', 'pareto_figure', 'error_image', 'f1_of', 'chip_grid_figure',
+           'explain_errors', 'draw_tiles', 'draw_prediction', 'read_over', 'natural_colour', 'place_axes', 'draw_sites',
+           'map_figure', 'site_windows', 'sites_figure', 'map_summary_table', 'site_table']
 
 # %% ../nbs/50_plots.ipynb #8156be7f
 import io
@@ -44,6 +44,7 @@ from rasterio.windows import Window
 
 from .catalog import Manifest
 from .compare import finished, modality_name, with_spread
+from .config import safe_text
 from .dataset import load_batch
 from .inputs import open_raster
 from .map_files import MapSummary
@@ -131,13 +132,6 @@ def dataset_label(manifest: Manifest) -> str:  # "demo (synthetic)"
 def dataset_title(manifest: Manifest) -> str:  # "demo (synthetic): mines drawn by code"
     "Name a dataset and what its masks show."
     return f"{dataset_label(manifest)}: {manifest.target}"
-
-
-def safe_text(text: object) -> str:  # the same to a reader's eye
-    "Write signs that HTML or Markdown would obey as entities."
-    return "".join(
-        f"&#{ord(sign)};" if sign in '<>&"\\`*_[]|#$~@' else sign for sign in str(text)
-    )
 
 # %% ../nbs/50_plots.ipynb #69d416ae
 NUMERIC = "[-+\N{MINUS SIGN}\N{EN DASH}0-9]"

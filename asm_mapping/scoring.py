@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BACKGROUND', 'PartScores', 'any_valid', 'logits_of', 'predict_chips', 'score_chips', 'whole_folds', 'out_of_fold',
-           'Scored', 'Calibration', 'score_run', 'metrics_of', 'card_of', 'cross_validated', 'versions', 'machine',
-           'commit', 'finish_run']
+           'Scored', 'Calibration', 'score_run', 'worst_chips', 'metrics_of', 'card_of', 'cross_validated', 'versions',
+           'machine', 'commit', 'finish_run']
 
 # %% ../nbs/27_scoring.ipynb #98fb2b82
 import importlib.metadata
@@ -230,6 +230,15 @@ def score_run(run: Run, fitted: Fitted) -> Scored:
     return Scored(threshold, source, validation, test, shown, seconds)
 
 # %% ../nbs/27_scoring.ipynb #72205c85
+def worst_chips(
+    chips: pd.DataFrame,  # with chip, f1 and error_share
+    most: int = 5,
+) -> list[dict]:  # those rows, the worst first
+    "Name the chips with the largest share of wrong pixels."
+    worst = chips.sort_values(["error_share", "chip"], ascending=[False, True]).head(most)
+    return worst[["chip", "f1", "error_share"]].to_dict("records")
+
+
 def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
     "Gather everything that a result row shows."
     test, settings, manifest = scored.test, run.settings, run.manifest
@@ -247,6 +256,7 @@ def metrics_of(run: Run, fitted: Fitted, scored: Scored) -> dict:
         "test": test and test.counts.scores(scored.threshold),
         "any_sensor": test and test.any_sensor.scores(scored.threshold),
         "landscape": landscape and landscape.scores(scored.threshold),
+        "worst_chips": worst_chips(scored.shown.chips),
         "cost": {
             "parameters": count_parameters(fitted.network),
             "flop_per_pixel": flop_per_pixel(fitted.network, shape),
@@ -274,6 +284,7 @@ def card_of(
     scores = {"validation": metrics["validation"], "test": metrics["test"]}
     if run.settings.fold == "final":
         scores = {"validation": metrics["validation"], "cross_validated": cross_validated(run)}
+    scores["worst_chips"] = metrics["worst_chips"]
     return Card(
         modality=run.settings.modality,
         architecture=asdict(run_architecture(run)),
@@ -310,6 +321,7 @@ def cross_validated(run: Run) -> dict:
         "folds": sorted({fold for _, fold in folders}),
         "seeds": sorted({seed for seed, _ in folders}),
         **{name: float(np.mean(value)) for name, value in values.items() if value},
+        **{f"{n}_sd": float(np.std(v, ddof=1)) for n, v in values.items() if len(v) > 1},
     }
 
 # %% ../nbs/27_scoring.ipynb #76853012
