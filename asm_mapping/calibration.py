@@ -14,22 +14,23 @@ __all__ = ['ECE_BINS', 'CENTRES', 'END', 'Knots', 'UNCHANGED', 'GROUPS', 'Method
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
 
 # %% ../nbs/30_calibration.ipynb #9c6ab710
 from .artefact import MAP_STEPS, CalibrationCard, Card
 from .config import UserError
 from .metrics import BINS, PER_LOGIT, ScoreCounts
 from .run import Run, RunFile, predictions_of, read_parts, stored_logits
-from .scoring import Calibration, Scored, whole_folds
 from .store import Store
+
+if TYPE_CHECKING:
+    from asm_mapping.scoring import Calibration, Scored
 
 # %% ../nbs/30_calibration.ipynb #a754ac3e
 ECE_BINS = 15  # of equal width, as in Guo et al. 2017
@@ -129,6 +130,8 @@ GROUPS = 32  # of the histogram, before neighbours are joined
 
 def fit_isotonic(predicted: Predicted) -> Knots:
     "Fit the rising curve of least squares, drawn through the middles of its stairs."
+    from sklearn.isotonic import IsotonicRegression  # takes a second: not for maps
+
     classes = [one / max(one.sum(), 1e-9) for one in (predicted.positive, predicted.negative)]
     share = np.add(*classes) / 2
     group = np.minimum(((share.cumsum() - share / 2) * GROUPS).astype(int), GROUPS - 1)
@@ -328,6 +331,8 @@ def unit_counts(
 # %% ../nbs/30_calibration.ipynb #66dafd61
 def fitting_units(run: Run) -> list[ScoreCounts]:
     "Count by unit the predictions that a run's threshold was chosen on."
+    from asm_mapping.scoring import whole_folds  # takes seconds: not for maps
+
     if run.settings.fold != "final" or not (folders := whole_folds(run)):
         kept = run.folder / RunFile.PREDICTIONS / "validation.npy"
         return [*counts_by_unit(kept, run.parts, run.store, weighted=True).values()]
@@ -346,8 +351,10 @@ def before_and_after(before: Predicted, after: Predicted) -> dict[str, Any]:
     }
 
 # %% ../nbs/30_calibration.ipynb #f8e0131d
-def calibrate(run: Run, scored: Scored) -> Calibration:
+def calibrate(run: Run, scored: "Scored") -> "Calibration":
     "Calibrate a scored run, and say how far off it is where nothing was fitted."
+    from asm_mapping.scoring import Calibration  # takes seconds: not for maps
+
     units = fitting_units(run)
     fitted = fit_calibration(units)
     card = calibration_card(fitted, units, scored.threshold_from)
