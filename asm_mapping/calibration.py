@@ -142,9 +142,8 @@ def fit_isotonic(predicted: Predicted) -> Knots:
     pixels = pixels[used]
     logits, rates = totals / pixels, (mines + 0.5) / (pixels + 1)
     stairs = IsotonicRegression().fit_transform(logits, rates, sample_weight=pixels)
-    heights, stair = np.unique(stairs, return_inverse=True)
+    made, stair = np.unique(np.round(logit(stairs), 6), return_inverse=True)  # as a card has it
     middles = np.bincount(stair, logits * pixels) / np.bincount(stair, pixels)
-    made = logit(heights)
     return (
         np.array([-END, *middles, END]),
         np.array([made[0] - (middles[0] + END), *made, made[-1] + (END - middles[-1])]),

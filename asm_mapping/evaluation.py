@@ -15,7 +15,7 @@ import shapely
 from torch import nn
 
 # %% ../nbs/31_evaluation.ipynb #91c36b97
-from .artefact import Card, load_artefact, match_sensor
+from .artefact import MAP_STEPS, Card, load_artefact, match_sensor
 from .calibration import map_threshold, network_threshold, scores_by_card
 from .catalog import Manifest
 from .config import UserError
@@ -86,7 +86,7 @@ def evaluate_run(
     network: nn.Module | None = None,  # stands for the run's own, as an engine's copy of it
     threshold_for: str = "",  # as precision=0.8, see 30_calibration; the stored one if empty
 ) -> dict:  # scores, chips scored and refused
-    "Score a finished run with its stored threshold."
+    "Score a finished run with its stored threshold, or the one that is asked for."
     folder = Path(folder)
     check_finished(folder)
     trained, card = load_artefact(folder / RunFile.MODEL)
@@ -98,7 +98,10 @@ def evaluate_run(
         raise UserError(f"nothing of {manifest.name} is left to score: {why}")
     threshold = card.threshold
     if threshold_for:
-        threshold = network_threshold(map_threshold(card, threshold_for), card.calibration)
+        step = (
+            map_threshold(card, threshold_for) - 0.5 / MAP_STEPS
+        )  # from where a map rounds up
+        threshold = network_threshold(step, card.calibration)
     part = score_chips(
         network or trained, store_for(store, card), numbers, card.statistics,
         threshold=threshold, accelerator="cpu" if network else "auto",
@@ -112,6 +115,7 @@ def evaluate_run(
         "own_test_chips": own,
         "chips": len(numbers),
         "refused": refused,
+        "threshold_for": threshold_for,
         "scores": part.counts.scores(threshold),
         "any_sensor": part.any_sensor.scores(threshold),
         "landscape": landscape,

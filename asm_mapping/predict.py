@@ -43,7 +43,14 @@ from rasterio.transform import array_bounds
 from tqdm import tqdm
 
 # %% ../nbs/46_predict.ipynb #c6cdbfea
-from .artefact import CalibrationCard, Card, gpu_name, load_card, match_sensor
+from asm_mapping.artefact import (
+    MAP_STEPS,
+    CalibrationCard,
+    Card,
+    gpu_name,
+    load_card,
+    match_sensor,
+)
 from .augment import turned
 from .calibration import map_threshold, parse_rule, through
 from .cluster import portions, reach, reach_cluster, start_cluster, worker_number
@@ -496,7 +503,9 @@ def map_plan(settings: MapSettings, job: Job) -> dict[str, Any]:
         del asked["threshold_for"]  # maps made before there was a choice go on
     tables = [c.calibration and [c.calibration.logits, c.calibration.calibrated]
               for c in job.cards]  # fmt: skip
-    asked |= {"calibration": tables} if any(t and t[0] for t in tables) else {}
+    if any(t and t[0] for t in tables):
+        levels = [map_threshold(card, settings.threshold_for) for card in job.cards]
+        asked |= {"calibration": tables, "thresholds": levels}
     plan = asked | {
         "version": importlib.metadata.version("asm_mapping"),
         "recipe": RECIPE,
@@ -620,11 +629,17 @@ def prepare_map(settings: MapSettings) -> tuple[Job, list[str]]:  # warnings
 
 # %% ../nbs/46_predict.ipynb #536edc0a
 def threshold_notes(settings: MapSettings, cards: list[Card]) -> list[str]:
-    "Tell of a threshold that was asked for, and of an ensemble that is calibrated in part."
+    "Tell of a threshold that was asked for or moves, and of an ensemble calibrated in part."
     told, rule = [], settings.threshold_for
+    threshold = float(np.mean([map_threshold(card, rule) for card in cards]))
     if rule:  # refused before the work if no threshold serves
-        threshold = np.mean([map_threshold(card, rule) for card in cards])
         told.append(f"threshold {threshold:.3f} for {rule}, on the pixels it was chosen on")
+    step = max(1, round(threshold * MAP_STEPS)) / MAP_STEPS
+    if abs(step - threshold) > 0.1 * threshold:
+        told.append(
+            f"threshold {threshold:.4f} becomes {step:g}, the nearest of a map's steps: its "
+            "sites differ from what `evaluate` scores"
+        )
     if len({card.calibration is None for card in cards}) > 1:
         told.append("some runs of the ensemble are calibrated and some are not: the map's "
                     "probability is the mean of both kinds")  # fmt: skip
@@ -806,7 +821,7 @@ def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float
     "Put the blocks together and write the finished files; the map itself is the last."
     rule = plan.get("threshold_for", "")
     threshold = float(np.mean([map_threshold(card, rule) for card in job.cards]))
-    level = max(1, round(threshold * 200))
+    level = max(1, round(threshold * MAP_STEPS))
     losses = []
     for block in job.lattice.blocks():
         with np.load(block_path(job, block), allow_pickle=False) as kept:

@@ -10,6 +10,7 @@ __all__ = ['AS_IS', 'COVERS', 'NOISE_LOOKS', 'CLOUD_M', 'CLOUD_REFLECTANCE', 'BR
            'paired_means', 'cloud_sentence', 'robustness_sentences']
 
 # %% ../nbs/33_robustness.ipynb #a1da059d
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from scipy.ndimage import gaussian_filter
 
 # %% ../nbs/33_robustness.ipynb #3bb427c1
 from .artefact import load_artefact, load_card
+from .calibration import map_threshold
 from .catalog import open_dataset
 from .config import UserError, only_one, sha256_of
 from .evaluation import store_for
@@ -274,7 +276,7 @@ def rows_key(folder: Path, store: Store, seed: int = 0) -> str:  # 12 hexadecima
             "those back, or run it again under another --name"
         )
     card = load_card(folder / RunFile.MODEL)
-    who = [folder.parent.name, folder.name, card.weights_sha256, card.threshold]
+    who = [folder.parent.name, folder.name, card.weights_sha256, map_threshold(card)]
     return sha256_of([*who, store.key, seed, MEASURED])[:12]
 
 # %% ../nbs/33_robustness.ipynb #ac445da3
@@ -337,7 +339,10 @@ def current_rows(
     table = read_rows(out)
     if table is None:
         return pd.DataFrame(columns=[*COLUMNS, "key"])
-    keys = [rows_key(folder, store) for folder in tested_runs(comparison)]
+    keys = []
+    for folder in tested_runs(comparison):
+        with contextlib.suppress(UserError):  # damaged, or of other data: it has no rows
+            keys.append(rows_key(folder, store))
     return table[table["key"].isin(keys)].reset_index(drop=True)
 
 

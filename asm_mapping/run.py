@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from scipy.special import expit
 
 # %% ../nbs/25_run.ipynb #b9fd6de2
-from .artefact import device_of
+from .artefact import ARTEFACT, device_of
 from .catalog import Manifest, open_dataset
 from .checksums import CHECKSUMS, changed_files, check_intact, intact
 from asm_mapping.config import (
@@ -507,7 +507,7 @@ def complete_seeds(
 RECORDED = (  # files of a run that its record lists; a quantised copy has its own
     RunFile.SETTINGS, RunFile.SPLITS, RunFile.HISTORY, RunFile.METRICS, RunFile.CURVE,
     RunFile.CHIPS, RunFile.SEEN, RunFile.PROVENANCE, f"{RunFile.PREDICTIONS}/*",
-    f"{RunFile.MODEL}/*",
+    *(f"{RunFile.MODEL}/{name}" for name in (*ARTEFACT, CHECKSUMS)),
 )  # fmt: skip
 
 # %% ../nbs/25_run.ipynb #dd07cda3

@@ -379,7 +379,7 @@ def summary(folder: Path) -> str:
     )
     phrase = f"{part} F1 {f1:.3f}, AP {ap:.3f}, {metrics['cost']['minutes']:.1f} min"
     if metrics["fold"] == "final" and (chosen_on := metrics.get("threshold_from")):
-        phrase += f", threshold {scores['threshold']:.2f} from the {chosen_on}"
+        phrase += f", threshold of the network {scores['threshold']:.2f} from the {chosen_on}"
     return phrase
 
 # %% ../nbs/51_runs.ipynb #92c45a22

@@ -875,7 +875,7 @@ def run_inner(
         log.unlink(missing_ok=True)
     for path in left:
         if (wrong := path.with_suffix(".error")).exists():
-            say(f"FAILED: {wrong.read_text()}")
+            say(f"FAILED: {without_secrets(wrong.read_text(), search.storage)}")
     return read_inner(study)
 
 # %% ../nbs/28_tuning.ipynb #5b1ddd7d

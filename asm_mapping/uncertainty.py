@@ -7,15 +7,18 @@ __all__ = ['CLASSES_OF_DOUBT', 'MEASURES', 'COVERAGES', 'RISK_COLUMNS', 'doubt_c
            'seed_ensembles', 'ensemble_key', 'risk_table', 'read_risk', 'measure_risk', 'risk_sentences']
 
 # %% ../nbs/39_uncertainty.ipynb #62a9701b
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 
 # %% ../nbs/39_uncertainty.ipynb #06a3f5be
 from .artefact import load_card
+from .calibration import map_threshold, through
 from .catalog import open_dataset
 from .config import UserError, sha256_of
 from .outputs import own_tables
@@ -67,17 +70,20 @@ def ensemble_counts(
     store: Store,
 ) -> NDArray[np.int64]:  # (measure, right or wrong, class of doubt)
     "Count an ensemble's test pixels where all sensors are valid; thresholds are averaged."
-    threshold = float(
-        np.mean([load_card(folder / RunFile.MODEL).threshold for folder in folders])
-    )
-    kept = [read_predictions(folder, "test") for folder in folders]
+    cards = [load_card(folder / RunFile.MODEL) for folder in folders]
+    threshold = float(np.mean([map_threshold(card) for card in cards]))
+    kept = [read_predictions(folder, "test", logits=True) for folder in folders]
     if any(one.keys() != kept[0].keys() for one in kept):
         raise UserError(f"{folders[0]} and its seeds have other test chips: no ensemble")
     total = np.zeros((len(MEASURES), 2, CLASSES_OF_DOUBT), np.int64)
     for chip in kept[0]:
         number = store.number(chip)
         scored = store.scored(number)
-        probability = np.stack([one[chip][scored] for one in kept])
+        logits = (
+            through(card.calibration, one[chip][scored])
+            for card, one in zip(cards, kept, strict=True)
+        )
+        probability = expit(np.stack([*logits]))
         total += doubt_counts(probability, store.mask(number)[scored] == 1, threshold)
     return total
 
@@ -129,7 +135,10 @@ def read_risk(
     "Read the rows of `measure_risk` that are of a comparison's runs as these are now."
     if not path.exists():
         return pd.DataFrame(columns=RISK_COLUMNS)
-    keys = [ensemble_key(one, store) for one in seed_ensembles(comparison).values()]
+    keys = []
+    for ensembles in seed_ensembles(comparison).values():
+        with contextlib.suppress(UserError):  # a damaged run, or other data: no rows
+            keys.append(ensemble_key(ensembles, store))
     table = pd.read_csv(path, dtype={"key": str})
     return table[table["key"].isin(keys)].reset_index(drop=True)
 
