@@ -54,6 +54,7 @@ from asm_mapping.config import (
     MARK,
     HeldError,
     UserError,
+    meant,
     only_one,
     project_root,
     read_json,
@@ -122,9 +123,10 @@ def check_parameters(
 ) -> None:
     "Refuse names that `notebook` does not declare."
     declared = papermill.inspect_notebook(str(notebook))
-    if unknown := ", ".join(sorted(set(given) - set(declared))):
-        known = ", ".join(declared)
-        raise UserError(f"{notebook.name} has no parameter {unknown}; it has {known}")
+    if unknown := sorted(set(given) - set(declared)):
+        known = ", ".join(declared) + "".join(meant(name, declared) for name in unknown)
+        told = f"{notebook.name} has no parameter {', '.join(unknown)}"
+        raise UserError(f"{told}; it has {known}")
 
 # %% ../nbs/51_runs.ipynb #e4d5f460
 def template(name: str) -> Path:
@@ -742,7 +744,7 @@ def list_runs(
     "List run folders with their state and scores; a name that has none is a UserError."
     there = [path.name for path in sorted(runs_root().glob("[!_.]*")) if path.is_dir()]
     if name and name not in there:
-        known = ", ".join(there) or "none yet"
+        known = (", ".join(there) or "none yet") + meant(name, there)
         raise UserError(f"no runs called {name} in {runs_root()}; there are {known}")
     rows = []
     for path in sorted(runs_root().glob(f"{name or '[!_]*'}/*/*/{RunFile.SETTINGS}")):
