@@ -31,7 +31,14 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.windows import Window
 from tqdm import tqdm
 
-from .config import UserError, encoding_of, read_json, sha256_of_file, write_json
+from asm_mapping.config import (
+    UserError,
+    encoding_of,
+    meant,
+    read_json,
+    sha256_of_file,
+    write_json,
+)
 from .grid import Grid, areas_ha, pixel_sides_m, to_degrees
 from .inputs import BESIDE_SQLITE, files_behind, open_raster, unreadable
 from .outputs import Claim, claim
@@ -188,7 +195,8 @@ def allocate(
 ) -> NDArray[np.int64]:  # at least two where there are two, at most all
     "Share points out among strata."
     if how not in ALLOCATIONS:
-        raise UserError(f"allocation {how}: there are {', '.join(ALLOCATIONS)}")
+        told = f"{', '.join(ALLOCATIONS)}{meant(how, ALLOCATIONS)}"
+        raise UserError(f"allocation {how}: there are {told}")
     present = pixels > 0
     shares = np.where(present, 1.0 if how == "equal" else weights, 0)
     found = share_out(points, shares)

@@ -56,6 +56,7 @@ from asm_mapping.config import (
     data_root,
     encoding_of,
     findings,
+    meant,
     only_one,
     plain,
     project_root,
@@ -273,8 +274,9 @@ def find_manifest(path: str | Path) -> Path:
     for candidate in tried:
         if isfile(candidate):  # also false for what is no path at all
             return candidate.resolve()
-    there = ", ".join(sorted(f.stem for f in (project_root() / "datasets").glob("*.toml")))
-    raise UserError(f"no manifest {path}; datasets/ has {there}")
+    there = sorted(f.stem for f in (project_root() / "datasets").glob("*.toml"))
+    told = f"no manifest {path}; datasets/ has {', '.join(there)}"
+    raise UserError(told + meant(given.stem, there))
 
 # %% ../nbs/12_catalog.ipynb #bdce10eb
 def open_dataset(

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'AsName', 'Preset', 'Devices', 'Strategy', 'Pairs',
            'Settings', 'Report', 'Overwrite', 'AsJson', 'ThresholdFor', 'Files', 'BandNames', 'SensorName',
-           'SensorFile', 'NoData', 'EngineName', 'area', 'show_version', 'before_any', 'told', 'ended', 'told_error',
-           'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words', 'tell_lost',
-           'tell_failed', 'tell_comparison', 'compare', 'demo', 'tune', 'tell_tuning', 'told_scores', 'tell_evaluation',
-           'evaluate', 'robustness', 'report', 'publish', 'runs', 'benchmark', 'predict', 'tell_map', 'polygons',
-           'quantise', 'chips', 'parse_expected', 'area_sample', 'area_estimate', 'parse_values', 'run_cli']
+           'SensorFile', 'NoData', 'EngineName', 'area', 'show_version', 'before_any', 'told', 'offered', 'ended',
+           'told_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words',
+           'tell_lost', 'tell_failed', 'tell_comparison', 'compare', 'demo', 'tune', 'tell_tuning', 'told_scores',
+           'tell_evaluation', 'evaluate', 'robustness', 'report', 'publish', 'runs', 'benchmark', 'predict', 'tell_map',
+           'polygons', 'quantise', 'chips', 'parse_expected', 'area_sample', 'area_estimate', 'parse_values', 'run_cli']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -39,7 +39,6 @@ from .processes import STOPPED, heed_signals, leave
 
 # %% ../nbs/53_cli.ipynb #478b3de4
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Map artisanal mining with radar, optical imagery and their fusion.",
@@ -63,7 +62,7 @@ def before_any(
     "Take the options that go before a command."
 
 # %% ../nbs/53_cli.ipynb #bc4a4a73
-def told(function: Callable, group: typer.Typer = app, name: str | None = None) -> Callable:
+def told(function: Callable) -> Callable:
     "Turn errors that a person can mend into a sentence and an exit status."
 
     @functools.wraps(function)
@@ -82,7 +81,20 @@ def told(function: Callable, group: typer.Typer = app, name: str | None = None) 
                     raise
                 raise ended(why) from None
 
-    return group.command(name)(command)
+    return command
+
+# %% ../nbs/53_cli.ipynb #3833b17f
+def offered(
+    panel: str,  # of the help
+    example: str,  # what one may type after the program's name
+    group: typer.Typer = app,
+    name: str | None = None,  # the function's if None
+) -> Callable[[Callable], Callable]:
+    "Make a function a command, whose errors are told and whose help ends with an example."
+    register = group.command(
+        name, rich_help_panel=panel, epilog=f"Example: asm-mapping {example}"
+    )
+    return lambda function: register(told(function))
 
 # %% ../nbs/53_cli.ipynb #c2d8a38b
 def ended(text: str, status: int = 1) -> typer.Exit:
@@ -168,7 +180,7 @@ def parse_pairs(pairs: list[str] | None) -> dict[str, str]:
     return values
 
 # %% ../nbs/53_cli.ipynb #60df9504
-@told
+@offered("Learn", "check demo")
 def check(
     dataset: Dataset,
     root: Root = "",
@@ -188,7 +200,7 @@ def check(
         raise typer.Exit(3)
 
 # %% ../nbs/53_cli.ipynb #af677798
-@told
+@offered("Learn", "explore demo")
 def explore(
     dataset: Dataset,
     root: Root = "",
@@ -201,7 +213,7 @@ def explore(
     typer.echo(f"wrote {page}; next: asm-mapping report {page.parent.name}")
 
 # %% ../nbs/53_cli.ipynb #22d754fe
-@told
+@offered("Train and compare", "run demo --modality late_fusion --fold final")
 def run(
     dataset: Dataset,
     modality: Annotated[
@@ -257,17 +269,18 @@ def tell_failed(failed: dict[str, str]) -> None:
     tell_lost([f"failed: {label}: {why}" for label, why in failed.items()])
 
 # %% ../nbs/53_cli.ipynb #12328cae
-def tell_comparison(made: Path, failed: dict[str, str]) -> None:
+def tell_comparison(made: Path, failed: dict[str, str], reported: bool = False) -> None:
     "Say what a comparison wrote and what to do next; losses end with status 3."
     from asm_mapping.compare import tables_folder
 
     name = made.parent.name
     say(f"wrote {made} and the tables in {tables_folder(name)}")
-    say(f"next: asm-mapping report {name}")
+    if not reported:
+        say(f"next: asm-mapping report {name}")
     tell_failed(failed)
 
 # %% ../nbs/53_cli.ipynb #e153051a
-@told
+@offered("Train and compare", "compare demo --modalities sar,optical -p steps 200")
 def compare(
     dataset: Dataset,
     modalities: Annotated[
@@ -301,7 +314,7 @@ def compare(
     tell_comparison(*compare_arms(dataset, modalities, common, **ways, say=say))
 
 # %% ../nbs/53_cli.ipynb #9fd2f2cb
-@told
+@offered("Learn", "demo --jobs 2")
 def demo(
     folds: Annotated[int, typer.Option(min=2, max=MOST_FOLDS, help="test parts")] = 2,
     jobs: Annotated[int, typer.Option(min=1, max=MOST_JOBS, help="runs at once")] = 2,
@@ -315,11 +328,11 @@ def demo(
     made, failed = compare_arms("demo", "all", common, folds=folds, jobs=jobs, say=say)
     index, lost = render_report(["demo"])
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
-    tell_comparison(made, failed)
+    tell_comparison(made, failed, reported=True)
     tell_lost([f"left out: {why}" for why in lost])
 
 # %% ../nbs/53_cli.ipynb #9b1c08cb
-@told
+@offered("Train and compare", "tune demo --modality optical --trials 30")
 def tune(
     dataset: Dataset,
     modality: Annotated[str, typer.Option(help="sar, optical, early_fusion, late_fusion")],
@@ -410,7 +423,7 @@ def tell_evaluation(result: dict) -> None:
         typer.echo(f"{why}: {', '.join(result['refused'])}")
 
 # %% ../nbs/53_cli.ipynb #2f3814b4
-@told
+@offered("Train and compare", "evaluate runs/demo/optical/fold-0 demo --json scores.json")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="finished run folder")],
     dataset: Dataset,
@@ -445,7 +458,7 @@ def evaluate(
         raise typer.Exit(3)
 
 # %% ../nbs/53_cli.ipynb #03a48948
-@told
+@offered("Train and compare", "robustness demo")
 def robustness(
     name: Annotated[str, typer.Argument(help="comparison, a folder of runs")],
     root: Root = "",
@@ -464,7 +477,7 @@ def robustness(
     say(f"wrote {out}; next: the asm-mapping compare of {name} again shows it beside the rest")
 
 # %% ../nbs/53_cli.ipynb #e0aef2ee
-@told
+@offered("Look", "report demo --open")
 def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] = False) -> None:
     "Render executed notebooks into a report that opens from disk."
     from asm_mapping.report import render_report
@@ -476,7 +489,7 @@ def report(names: Report = None, show: Annotated[bool, typer.Option("--open")] =
     tell_lost([f"left out: {why}" for why in lost])
 
 # %% ../nbs/53_cli.ipynb #caa2e9eb
-@told
+@offered("Look", "publish demo")
 def publish(
     name: Annotated[str, typer.Argument(help="comparison, or benchmark")],
     overwrite: Annotated[
@@ -492,18 +505,23 @@ def publish(
     say(f"next: git add {written[0].parent}")
 
 # %% ../nbs/53_cli.ipynb #abdaf4e6
-@told
+@offered("Look", "runs demo")
 def runs(
     name: Annotated[str | None, typer.Argument(help="one comparison; all if none")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON for machines")] = False,
 ) -> None:
     "List runs: finished, partial and failed."
-    from asm_mapping.runs import list_runs
+    from asm_mapping.runs import list_runs, runs_text
 
     listed = list_runs(name)
-    typer.echo(listed.to_string(index=False) if len(listed) else f"no runs in {runs_root()}")
+    typer.echo(
+        listed.convert_dtypes().to_json(orient="records", indent=1)
+        if as_json
+        else runs_text(listed)
+    )
 
 # %% ../nbs/53_cli.ipynb #ed768071
-@told
+@offered("Look", "benchmark gpu")
 def benchmark(
     what: Annotated[str, typer.Argument(help="all, or gpu: what a GPU is worth here")] = "all",
     p: Pairs = None,
@@ -531,7 +549,7 @@ NoData = Annotated[
 EngineName = Annotated[str, typer.Option(help="auto, eager, cuda, onnx, openvino or int8")]
 
 # %% ../nbs/53_cli.ipynb #5524a4cd
-@told
+@offered("Map", "predict runs/demo/optical/fold-final --optical s2.tif --out map.tif")
 def predict(
     runs: Annotated[
         list[Path], typer.Argument(help="finished runs, or runs/NAME/MODALITY: an ensemble")
@@ -591,7 +609,7 @@ def tell_map(summary: Any, page: Path | None) -> None:
     tell_lost([f"lost: {loss}" for loss in summary.told()[len(summary.warnings) :]])
 
 # %% ../nbs/53_cli.ipynb #261716e9
-@told
+@offered("Map", "polygons map.tif --out sites.gpkg --min-area-ha 0.5")
 def polygons(
     map_path: Annotated[Path, typer.Argument(metavar="MAP.tif", help="of asm-mapping predict")],
     out: Annotated[Path, typer.Option(help="sites.gpkg, .parquet or .geojson")],
@@ -612,7 +630,7 @@ def polygons(
     say(f"{done}{sites.text()}")
 
 # %% ../nbs/53_cli.ipynb #d907326f
-@told
+@offered("Map", "quantise runs/demo/optical/fold-final")
 def quantise(
     run: Annotated[Path, typer.Argument(help="finished run folder; needs its dataset")],
     force: Annotated[bool, typer.Option(help="keep it although it loses F1")] = False,
@@ -628,7 +646,7 @@ def quantise(
     say(f"next: asm-mapping predict {run} --optical A.tif --sar B.tif --out MAP.tif")
 
 # %% ../nbs/53_cli.ipynb #8845b752
-@told
+@offered("Map", "chips --optical s2.tif --labels mines.gpkg --out data/mine")
 def chips(
     labels: Annotated[Path, typer.Option(help="mines: polygons, or a raster of 1 and 0")],
     out: Annotated[Path, typer.Option(help="folder of the dataset; must not exist")],
@@ -670,7 +688,10 @@ def chips(
 
 # %% ../nbs/53_cli.ipynb #e0502de0
 area = typer.Typer(no_args_is_help=True)
-app.add_typer(area, name="area", help="Points to interpret; mined area and map accuracy.")
+app.add_typer(
+    area, name="area", rich_help_panel="Map",
+    help="Points to interpret; mined area and map accuracy.",
+)  # fmt: skip
 
 
 def parse_expected(text: str) -> dict[str, float]:  # stratum: accuracy
@@ -687,7 +708,7 @@ def parse_expected(text: str) -> dict[str, float]:  # stratum: accuracy
     return found
 
 # %% ../nbs/53_cli.ipynb #0162b17b
-@functools.partial(told, group=area, name="sample")
+@offered("Map", "area sample map.tif --out points.gpkg", area, "sample")
 def area_sample(
     map_path: Annotated[Path, typer.Argument(metavar="MAP.tif", help="of asm-mapping predict")],
     out: Annotated[Path, typer.Option(help="POINTS.gpkg; a CSV and the design stand beside")],
@@ -725,7 +746,7 @@ def area_sample(
     )
 
 # %% ../nbs/53_cli.ipynb #1e542e18
-@functools.partial(told, group=area, name="estimate")
+@offered("Map", "area estimate points.gpkg --json area.json", area, "estimate")
 def area_estimate(
     points: Annotated[Path, typer.Argument(help="interpreted: POINTS.gpkg or POINTS.csv")],
     design: Annotated[

@@ -34,6 +34,7 @@ from asm_mapping.calibration import (
 from .checksums import intact
 from asm_mapping.config import (
     UserError,
+    meant,
     runs_root,
     sha256_of,
     sha256_of_file,
@@ -129,7 +130,8 @@ def parse_arms(
     unknown = [arm for arm in arms if arm not in known]
     if unknown or not arms:
         fault = f"no modality {', '.join(unknown)}" if unknown else "no modality given"
-        raise UserError(f"{fault}; there are {', '.join(known)}")
+        hints = "".join(meant(arm, known) for arm in unknown)
+        raise UserError(f"{fault}; there are {', '.join(known)}{hints}")
     return arms
 
 # %% ../nbs/34_compare.ipynb #14262578

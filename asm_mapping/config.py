@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ODD', 'Phrase', 'Name', 'Composed', 'FOREIGN', 'BROUGHT', 'NO_NETWORK', 'STRICT', 'LONGEST_TEXT', 'MOST_ITEMS',
-           'LONGEST_TOML', 'PART', 'DEEP_KEY', 'MARK', 'KEPT_BY_MAPS', 'HOLDER', 'RECORD', 'UserError', 'one_line',
-           'folder_name', 'findings', 'safe_text', 'composed', 'project_root', 'data_root', 'runs_root',
+           'LONGEST_TOML', 'PART', 'DEEP_KEY', 'MARK', 'KEPT_BY_MAPS', 'HOLDER', 'RECORD', 'UserError', 'meant',
+           'one_line', 'folder_name', 'findings', 'safe_text', 'composed', 'project_root', 'data_root', 'runs_root',
            'watched_from_outside', 'start_patience', 'tuning_storage', 'shared_data', 'own_proj', 'leave_foreign',
            'network_allowed', 'stay_local', 'regular_file', 'read_text', 'encoding_of', 'read_toml', 'own_folder',
            'hidden_folder', 'work_beside', 'sweep', 'whole_file', 'write_json', 'plain', 'Record', 'read_json',
@@ -15,6 +15,7 @@ __all__ = ['ODD', 'Phrase', 'Name', 'Composed', 'FOREIGN', 'BROUGHT', 'NO_NETWOR
 # %% ../nbs/00_config.ipynb #7b4033b5
 import codecs
 import ctypes
+import difflib
 import errno
 import hashlib
 import importlib.util
@@ -28,18 +29,26 @@ import tempfile
 import time
 import tomllib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
-from filelock import FileLock, Timeout
 from pydantic import AfterValidator, ValidationError
 
 # %% ../nbs/00_config.ipynb #94c1edf2
 class UserError(Exception):
     "Something a person can mend; the message says what, where and how."
+
+# %% ../nbs/00_config.ipynb #6e64b89b
+def meant(
+    word: object,  # what was given
+    known: Iterable[str],  # names that there are
+) -> str:  # the end of a sentence; empty where no name is near
+    "Ask whether a known name was meant by an unknown one."
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(str(word)[:100].lower(), names, 1)
+    return f"; did you mean {names[near[0]]}?" if near else ""
 
 # %% ../nbs/00_config.ipynb #a90423fe
 ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control signs, bytes that are no UTF-8
@@ -68,12 +77,14 @@ def findings(
     most: int = 5,  # findings told; the others are counted
 ) -> str:
     "Tell what pydantic found, each with its key."
-    items = error.errors(include_url=False, include_context=False, include_input=False)
+    items = error.errors(include_url=False, include_context=False)
     told = []
     for item in items[:most]:
         key = ".".join(map(str, item["loc"]))
         kinds = {"extra_forbidden": f"unknown key {key}", "missing": f"key {key} is missing"}
         why = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "literal_error":
+            why += meant(item["input"], re.findall("'(.*?)'", why))
         told.append(kinds.get(item["type"]) or f"{key} {why}".strip())
     more = len(items) - most
     return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
@@ -313,6 +324,8 @@ def work_beside(path: Path) -> Iterator[Path]:  # of the same name, in a folder 
 
 def sweep(folder: Path) -> None:
     "Remove what killed writers of this machine have left in a folder."
+    import psutil
+
     for left in Path(folder).glob(".asm-*-*"):
         process, mark = left.name.split("-")[1], left / MARK
         ours = process.isdecimal() and mark.is_file() and not left.is_symlink()
@@ -427,6 +440,8 @@ def only_one(
     wait: float = 0,  # seconds to wait for another process
 ) -> Iterator[Path]:  # the output's hidden folder
     "Hold the lock of an output; one that another process holds is a HeldError."
+    from filelock import FileLock, Timeout
+
     path, end = Path(path).absolute(), time.monotonic() + wait
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:

@@ -35,6 +35,7 @@ from asm_mapping.config import (
     UserError,
     data_root,
     findings,
+    meant,
     only_one,
     read_toml,
     regular_file,
@@ -212,7 +213,8 @@ def check_encoder(
     sets = weight_sets(name)
     if weights != "none" and weights not in sets:
         told = ", ".join(tag for tag in ("none", *sets) if tag)
-        raise UserError(f"encoder {name} has no weights {weights!r}; there are: {told}")
+        hint = meant(weights, filter(None, sets))
+        raise UserError(f"encoder {name} has no weights {weights!r}; there are: {told}{hint}")
     if (packaged := PACKAGED.get((name, weights))) and packaged.path() is None:
         raise UserError(
             f"weights {weights!r} of encoder {name} lie in a package that is not installed: "

@@ -41,6 +41,7 @@ from .artefact import Card, architecture_of, load_artefact, load_card
 from .checksums import changed_files
 from asm_mapping.config import (
     UserError,
+    meant,
     project_root,
     read_json,
     sha256_of_file,
@@ -384,7 +385,7 @@ def why_not(
 ) -> str:  # "" where the engine can be tried
     "Tell what keeps an engine from being used."
     if name not in NEEDS:
-        return f"no engine {name!r}; there are {', '.join(ENGINES)}"
+        return f"no engine {name!r}; there are {', '.join(ENGINES)}{meant(name, ENGINES)}"
     modules, extra = NEEDS[name]
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:

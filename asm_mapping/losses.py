@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from segmentation_models_pytorch.losses import FocalLoss
 from torch import Tensor
 
-from .config import UserError
+from .config import UserError, meant
 
 # %% ../nbs/22_losses.ipynb #0663711b
 def bce(
@@ -76,7 +76,7 @@ def make_loss(
 ) -> Loss:  # (logits (B, 1, H, W), mask (B, H, W), scored (B, H, W) bool) -> scalar
     "Make a loss over scored pixels; what does not fit is a UserError."
     if name not in LOSSES:
-        raise UserError(f"no loss {name!r}; there are {', '.join(LOSSES)}")
+        raise UserError(f"no loss {name!r}; there are {', '.join(LOSSES)}{meant(name, LOSSES)}")
     for key, value in parameters.items():
         if key not in LOSSES[name]:
             own = ", ".join(LOSSES[name]) or "no parameters"

@@ -851,7 +851,7 @@ def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float
     own.remove()
     with ThreadPoolExecutor(2) as pool:  # overviews are made by one thread a file
         list(pool.map(lambda layer: finish_layer(own, job, layer, tags), layers[:-1]))
-    write_style(own)
+    write_style(own, level)
     with own.file(summary_path(own.out)) as new:
         write_json(new, asdict(summary))
     finish_layer(own, job, "", tags)

@@ -24,8 +24,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from tqdm import tqdm
-
 from .config import UserError
 
 # %% ../nbs/03_processes.ipynb #0cfd8d84
@@ -244,6 +242,8 @@ def told_late(
     after_s: float = 15.0,
 ) -> Iterator[Callable[..., None]]:  # to be called when it has come; the block's end does too
     "Say what the block waits for, if it takes long."
+    from tqdm import tqdm
+
     timer = threading.Timer(after_s, tqdm.write, (text,), {"file": sys.stderr})
     timer.daemon = True
     timer.start()

@@ -38,6 +38,7 @@ from .compare import modality_name
 from asm_mapping.config import (
     UserError,
     as_written,
+    meant,
     note_files,
     only_one,
     project_root,
@@ -130,6 +131,7 @@ def find_pages(
     for name in names or []:
         if name not in there:
             known = ", ".join(there) or "none yet: run `asm-mapping compare` first"
+            known += meant(name, there)
             raise UserError(f"no notebooks in {root / name}; there are {known}")
     pages: list[Page] = []
     lost: list[str] = []

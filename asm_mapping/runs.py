@@ -8,8 +8,8 @@ __all__ = ['LOADING_SHARE', 'FREED', 'LONGEST_SOCKET', 'STREAMS', 'FROM_RUNS', '
            'make_page', 'progress_bar', 'portable', 'settle', 'run_one', 'threshold_source', 'summary', 'plan_runs',
            'in_own_process', 'run_all', 'at_once', 'training_seconds', 'arm_cost', 'run_pixels', 'told_time',
            'plan_costs', 'estimate', 'estimate_tuning', 'plan_outer', 'outer_gains', 'check_outer', 'search_all',
-           'choose_and_compare', 'show_search', 'compare_arms', 'list_runs', 'listed_run', 'run_from_argument',
-           'stand_in_map', 'map_page', 'map_scenes', 'explore_dataset', 'run_benchmark']
+           'choose_and_compare', 'show_search', 'compare_arms', 'list_runs', 'listed_run', 'runs_text',
+           'run_from_argument', 'stand_in_map', 'map_page', 'map_scenes', 'explore_dataset', 'run_benchmark']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -54,6 +54,7 @@ from asm_mapping.config import (
     MARK,
     HeldError,
     UserError,
+    meant,
     only_one,
     project_root,
     read_json,
@@ -122,9 +123,10 @@ def check_parameters(
 ) -> None:
     "Refuse names that `notebook` does not declare."
     declared = papermill.inspect_notebook(str(notebook))
-    if unknown := ", ".join(sorted(set(given) - set(declared))):
-        known = ", ".join(declared)
-        raise UserError(f"{notebook.name} has no parameter {unknown}; it has {known}")
+    if unknown := sorted(set(given) - set(declared)):
+        known = ", ".join(declared) + "".join(meant(name, declared) for name in unknown)
+        told = f"{notebook.name} has no parameter {', '.join(unknown)}"
+        raise UserError(f"{told}; it has {known}")
 
 # %% ../nbs/51_runs.ipynb #e4d5f460
 def template(name: str) -> Path:
@@ -742,7 +744,7 @@ def list_runs(
     "List run folders with their state and scores; a name that has none is a UserError."
     there = [path.name for path in sorted(runs_root().glob("[!_.]*")) if path.is_dir()]
     if name and name not in there:
-        known = ", ".join(there) or "none yet"
+        known = (", ".join(there) or "none yet") + meant(name, there)
         raise UserError(f"no runs called {name} in {runs_root()}; there are {known}")
     rows = []
     for path in sorted(runs_root().glob(f"{name or '[!_]*'}/*/*/{RunFile.SETTINGS}")):
@@ -770,6 +772,21 @@ def listed_run(folder: Path) -> dict[str, Any]:
         "f1": scores.get("f1"), "average_precision": scores.get("average_precision"),
         "minutes": metrics.get("cost", {}).get("minutes"),
     }  # fmt: skip
+
+# %% ../nbs/51_runs.ipynb #80b3ac77
+def runs_text(listed: pd.DataFrame) -> str:
+    "Lay out listed runs for a terminal; a path says name, modality, fold and seed."
+    root, here = runs_root(), Path.cwd()
+    if listed.empty:
+        return f"no runs in {root}"
+    base = here if root.is_relative_to(here) else root
+    paths = [str(Path(path).relative_to(base)) for path in listed["path"]]
+    wide = max(map(len, paths))
+    table = listed[["f1", "average_precision", "minutes"]].apply(pd.to_numeric, errors="coerce")
+    table.insert(0, "path", [path.ljust(wide) for path in paths])
+    table.insert(1, "state", listed["state"])
+    text = table.to_string(index=False, na_rep="", float_format="{:.3f}".format)
+    return text if base == here else f"in {root}:\n{text}"
 
 # %% ../nbs/51_runs.ipynb #261137f5
 def run_from_argument() -> None:

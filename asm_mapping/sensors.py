@@ -25,7 +25,7 @@ from pydantic import (
 )
 from torch import Tensor
 
-from .config import Phrase, UserError, findings, read_toml
+from .config import Phrase, UserError, findings, meant, read_toml
 
 # %% ../nbs/01_sensors.ipynb #1b91329e
 Unit = Literal[
@@ -123,7 +123,8 @@ def sensor_from(
     fields = {"base": given} if isinstance(given, str) else dict(given)
     base = fields.pop("base", None)
     if base is not None and base not in list(SENSORS):  # it may be anything, a table too
-        raise UserError(f"{where}: no built-in sensor {base!r}; there are {', '.join(SENSORS)}")
+        told = f"no built-in sensor {base!r}; there are {', '.join(SENSORS)}"
+        raise UserError(f"{where}: {told}{meant(base, SENSORS)}")
     start = SENSORS[base].model_dump() if base else {"name": role, "role": role}
     try:
         sensor = Sensor.model_validate(start | fields)
@@ -237,7 +238,8 @@ def check_derived(
     "Refuse, as a UserError, a derived channel that the bands or the unit do not allow."
     for name in names:
         if name not in DERIVED:
-            raise UserError(f"no derived channel {name!r}; there are {', '.join(DERIVED)}")
+            told = f"no derived channel {name!r}; there are {', '.join(DERIVED)}"
+            raise UserError(told + meant(name, DERIVED))
         first, second, units, _ = DERIVED[name]
         missing = [band for band in (first, second) if band_index(sensor, band) is None]
         if missing:

@@ -9,6 +9,7 @@ __all__ = ['COMMANDED', 'SEVERAL', 'SAME_RESULT', 'PRESETS', 'FEWEST', 'names_of
 # %% ../nbs/24_settings.ipynb #18ea339c
 import math
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from pydantic import (
 
 # %% ../nbs/24_settings.ipynb #200d7b31
 from .artefact import ACCELERATORS, WIDEST
-from .config import UserError, findings, folder_name, read_toml
+from .config import UserError, findings, folder_name, meant, read_toml
 from .encoders import DEFAULT_ENCODER, DEFAULT_WEIGHTS
 from .losses import LOSSES, make_loss
 from .unet import CONTROLS, DEPTH, MODALITIES
@@ -39,6 +40,11 @@ def setting(kind: str, default: Any, **bounds: Any) -> Any:
 
 
 identity, network, training, machine = (partial(setting, kind) for kind in SETTING_KINDS)
+
+
+def none_of(value: str, known: Sequence[str]) -> ValueError:
+    "Say that a value is none of those that there are."
+    return ValueError(f"{value!r} is none of {', '.join(known)}{meant(value, known)}")
 
 # %% ../nbs/24_settings.ipynb #a1b2c3d4
 def names_of(*kinds: str) -> frozenset[str]:
@@ -80,7 +86,7 @@ class WhatSettings(BaseModel):
     def known_modality(cls, value: str) -> str:
         "Refuse a modality that does not exist."
         if value not in (*MODALITIES, *CONTROLS):
-            raise ValueError(f"{value!r} is none of {', '.join((*MODALITIES, *CONTROLS))}")
+            raise none_of(value, (*MODALITIES, *CONTROLS))
         return value
 
     @field_validator("fold")
@@ -142,7 +148,7 @@ class RunSettings(NetworkSettings):
     def known_accelerator(cls, value: str) -> str:
         "Refuse a word for no place; whether this machine has it is seen when it is asked."
         if value not in ACCELERATORS:
-            raise ValueError(f"{value!r} is none of {', '.join(ACCELERATORS)}")
+            raise none_of(value, ACCELERATORS)
         return value
 
     @model_validator(mode="after")
@@ -200,9 +206,11 @@ def make_settings(**given: Any) -> RunSettings:
     try:
         return RunSettings(**given)
     except ValidationError as error:
-        unknown = any(item["type"] == "extra_forbidden" for item in error.errors())
-        known = f" (there are {', '.join(RunSettings.model_fields)})" if unknown else ""
-        raise UserError(f"settings: {findings(error)}{known}") from None
+        items, fields = error.errors(include_url=False), RunSettings.model_fields
+        unknown = [item["loc"][0] for item in items if item["type"] == "extra_forbidden"]
+        known = f" (there are {', '.join(fields)})" if unknown else ""
+        hints = "".join(meant(name, fields) for name in unknown)
+        raise UserError(f"settings: {findings(error)}{known}{hints}") from None
 
 
 def plan_steps(

@@ -62,6 +62,7 @@ from asm_mapping.config import (
     UserError,
     findings,
     keep_freed_memory,
+    meant,
     only_one,
     own_folder,
     plain,
@@ -193,6 +194,7 @@ def narrow(
             known[name] = narrowed(known[name], value)
         except KeyError:
             told = ", ".join(known)
+            told += meant(name, known)
             raise UserError(f"{path}: {name!r} is not searched; there are {told}") from None
         except ValueError as error:
             raise UserError(f"{path}: {name}: {error}") from None
