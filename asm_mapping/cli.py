@@ -549,7 +549,7 @@ NoData = Annotated[
 EngineName = Annotated[str, typer.Option(help="auto, eager, cuda, onnx, openvino or int8")]
 
 # %% ../nbs/53_cli.ipynb #5524a4cd
-@offered("Map", "predict runs/demo/optical/fold-final --optical s2.tif --out map.tif")
+@offered("Map", "predict runs/demo/optical/final --optical s2.tif --out map.tif")
 def predict(
     runs: Annotated[
         list[Path], typer.Argument(help="finished runs, or runs/NAME/MODALITY: an ensemble")
@@ -630,7 +630,7 @@ def polygons(
     say(f"{done}{sites.text()}")
 
 # %% ../nbs/53_cli.ipynb #d907326f
-@offered("Map", "quantise runs/demo/optical/fold-final")
+@offered("Map", "quantise runs/demo/optical/final")
 def quantise(
     run: Annotated[Path, typer.Argument(help="finished run folder; needs its dataset")],
     force: Annotated[bool, typer.Option(help="keep it although it loses F1")] = False,

@@ -45,7 +45,7 @@ def test_help_names_the_commands(cli: CommandLine):
 def test_version_and_short_help(cli: CommandLine):
     assert cli.quickly("--version", status=0) == f"asm-mapping {__version__}\n"
     assert "Usage" in cli.quickly("-h", status=0)
-    for command in cli.quickly("--help", status=0).split("Commands")[1].splitlines():
+    for command in cli.quickly("--help", status=0).split("─ Learn ─")[1].splitlines():
         if found := re.match(r"\W+([a-z]+)  ", command):
             assert "Usage" in cli.quickly(found[1], "-h", status=0)
 
