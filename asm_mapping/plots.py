@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'NO_DATA', 'PART_COLOURS', 'HELD', 'FOLD_COLOURS', 'LADDERS',
-           'ERRORS', 'style_of', 'use_theme', 'Picture', 'new_picture', 'bare', 'dataset_label', 'dataset_title',
-           'show_table', 'show_title', 'show_list', 'chip_values', 'display_values', 'percentiles', 'display_limits',
-           'chip_image', 'draw_image', 'mask_image', 'fold_map_figure', 'map_shape', 'draw_footprints', 'draw_units',
-           'units_by_share', 'positives_figure', 'band_samples', 'channel_unit', 'draw_distributions', 'band_figure',
-           'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet', 'dataset_table', 'parts_table',
-           'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name', 'arm_legend', 'reliability_figure',
-           'common_bins', 'training_figure', 'site_figure', 'ladder_rows', 'draw_ladder', 'ladder_figure',
-           'ladder_table', 'risk_figure', 'draw_trials', 'trial_legend', 'study_figure', 'slice_figure', 'choice_order',
-           'choice_label', 'importance_figure', 'pareto_figure', 'error_image', 'f1_of', 'chip_grid_figure',
-           'explain_errors', 'draw_tiles', 'draw_prediction', 'read_over', 'natural_colour', 'place_axes', 'draw_sites',
-           'map_figure', 'site_windows', 'sites_figure', 'map_summary_table', 'site_table']
+           'ERRORS', 'style_of', 'use_theme', 'Picture', 'new_picture', 'square_panels', 'bare', 'dataset_label',
+           'dataset_title', 'show_table', 'show_title', 'show_list', 'chip_values', 'display_values', 'percentiles',
+           'display_limits', 'chip_image', 'draw_image', 'mask_image', 'fold_map_figure', 'map_shape',
+           'draw_footprints', 'draw_units', 'units_by_share', 'positives_figure', 'band_samples', 'channel_unit',
+           'draw_distributions', 'band_figure', 'valid_classes', 'valid_figure', 'spread_chips', 'contact_sheet',
+           'dataset_table', 'parts_table', 'score_figure', 'draw_curves', 'precision_recall_figure', 'fold_name',
+           'arm_legend', 'reliability_figure', 'common_bins', 'training_figure', 'site_figure', 'ladder_rows',
+           'draw_ladder', 'ladder_figure', 'ladder_table', 'risk_figure', 'draw_trials', 'trial_legend', 'study_figure',
+           'slice_figure', 'choice_order', 'choice_label', 'importance_figure', 'pareto_figure', 'error_image', 'f1_of',
+           'chip_grid_figure', 'explain_errors', 'draw_tiles', 'draw_prediction', 'read_over', 'natural_colour',
+           'place_axes', 'draw_sites', 'map_figure', 'site_windows', 'sites_figure', 'map_summary_table', 'site_table']
 
 # %% ../nbs/50_plots.ipynb #8156be7f
 import io
@@ -116,6 +116,22 @@ def new_picture(
     picture = Picture(figsize=size, layout="constrained")
     picture.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return picture, picture.subplots(rows, columns, squeeze=False, **options)
+
+
+def square_panels(
+    count: int,
+    title: str,
+    above: float,  # inches that title and labels take
+) -> tuple[Picture, list[Axes]]:
+    "Start a figure of square panels, three in a row at most, on the same axes."
+    columns = min(3, max(count, 1))
+    rows = max(-(-count // columns), 1)
+    side = min(WIDTH / columns, 2.8)
+    size = (max(side * columns, 5.2), above + side * rows)
+    picture, axes = new_picture(rows, columns, size, title, sharex=True, sharey=True)
+    for panel in axes.flat[count:]:
+        panel.set_visible(False)
+    return picture, [*axes.flat[:count]]
 
 
 def bare(axes: Axes) -> None:
@@ -641,14 +657,8 @@ def precision_recall_figure(
     curves = curves[curves["seed"] == curves["seed"].min()]
     runs = finished(runs)[finished(runs)["seed"] == curves["seed"].min()]
     folds = sorted(curves["fold"].unique())
-    columns = min(3, max(len(folds), 1))
-    rows = max(-(-len(folds) // columns), 1)
-    side = min(WIDTH / columns, 2.8)
-    size = (max(side * columns, 5.2), 0.8 + side * rows)
-    picture, axes = new_picture(rows, columns, size, title, sharex=True, sharey=True)
-    for panel in axes.flat[len(folds) :]:
-        panel.set_visible(False)
-    for panel, fold in zip(axes.flat, folds, strict=False):
+    picture, panels = square_panels(len(folds), title, 0.8)
+    for panel, fold in zip(panels, folds, strict=True):
         draw_curves(panel, curves[curves["fold"] == fold], runs[runs["fold"] == fold])
         panel.set_title(fold_name(fold), loc="left")
     arm_legend(picture, curves["modality"].unique())
@@ -679,14 +689,8 @@ def reliability_figure(
     "Draw reliability diagrams before and after calibration, one panel an arm, one line a fold."
     found = found[found["seed"] == found["seed"].min()]
     arms = list(found["modality"].unique())
-    columns = min(3, max(len(arms), 1))
-    rows = max(-(-len(arms) // columns), 1)
-    side = min(WIDTH / columns, 2.8)
-    size = (max(side * columns, 5.2), 0.5 + side * rows)
-    picture, axes = new_picture(rows, columns, size, title, sharex=True, sharey=True)
-    for panel in axes.flat[len(arms) :]:
-        panel.set_visible(False)
-    for panel, arm in zip(axes.flat, arms, strict=False):
+    picture, panels = square_panels(len(arms), title, 0.5)
+    for panel, arm in zip(panels, arms, strict=True):
         panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.9)
         colour, marker = style_of(arm)
         for row in found[found["modality"] == arm].itertuples():
