@@ -569,7 +569,7 @@ def predict(
     workers: Annotated[int, typer.Option(min=1, help="processes on this machine")] = 1,
     scheduler: Annotated[str, typer.Option(help="tcp://… of a Dask cluster")] = "",
     turns: Annotated[bool, typer.Option(help="average eight flips and turns")] = False,
-    spread: Annotated[bool, typer.Option(help="write an ensemble's disagreement")] = False,
+    spread: Annotated[bool | None, typer.Option(help="write an ensemble's spread")] = None,
     max_days: Annotated[int, typer.Option(min=0, help="between optical and SAR")] = 60,
     dates: Annotated[str, typer.Option(help="optical=2026-01-31,sar=2026-02-02")] = "",
     threshold_for: ThresholdFor = "",
@@ -588,8 +588,8 @@ def predict(
         optical_bands=words(optical_bands), sar_bands=words(sar_bands),
         optical_sensor=optical_sensor, sar_sensor=sar_sensor, optical_nodata=optical_nodata,
         sar_nodata=sar_nodata, area=area, engine=engine, threads=threads, workers=workers,
-        scheduler=scheduler, turns=turns, spread=spread or arms, max_days=max_days, dates=dates,
-        px=px, threshold_for=threshold_for, overwrite=overwrite,
+        scheduler=scheduler, turns=turns, spread=arms if spread is None else spread,
+        max_days=max_days, dates=dates, px=px, threshold_for=threshold_for, overwrite=overwrite,
     )  # fmt: skip
     tell_map(*map_scenes(settings, page=page, say=say))
 
