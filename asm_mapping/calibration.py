@@ -23,9 +23,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 # %% ../nbs/30_calibration.ipynb #9c6ab710
-from .artefact import MAP_STEPS, CalibrationCard, Card
+from .artefact import CalibrationCard, Card
 from .config import UserError
-from .metrics import BINS, PER_LOGIT, ScoreCounts
+from .metrics import BINS, MAP_STEPS, PER_LOGIT, ScoreCounts
 from .run import Run, RunFile, predictions_of, read_parts, stored_logits
 from .store import Store
 

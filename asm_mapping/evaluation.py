@@ -15,10 +15,11 @@ import shapely
 from torch import nn
 
 # %% ../nbs/31_evaluation.ipynb #91c36b97
-from .artefact import MAP_STEPS, Card, load_artefact, match_sensor
+from .artefact import Card, load_artefact, match_sensor
 from .calibration import map_threshold, network_threshold, scores_by_card
 from .catalog import Manifest
 from .config import UserError
+from .metrics import MAP_STEPS
 from .run import RunFile, check_finished, read_kept, read_seen
 from .scoring import score_chips
 from .splits import read_splits

@@ -25,6 +25,7 @@ from rasterio.windows import Window
 from .config import UserError, read_json, whole_file
 from .grid import Grid
 from .lattice import Lattice, block_extent
+from .metrics import MAP_STEPS
 from .mosaic import sub_grid
 from .outputs import Claim
 from .sheet import LostBlock, reaches_its_end
@@ -174,7 +175,7 @@ def draft(job: MapWork, layer: str) -> Any:
     if layer == "_class":
         made.write_colormap(1, CLASS_COLOURS)
     elif layer != "_sensors":
-        made.scales, made.units = (1 / 200,), ("1",)
+        made.scales, made.units = (1 / MAP_STEPS,), ("1",)
     return made
 
 # %% ../nbs/44_map_files.ipynb #e65e83d2
@@ -214,7 +215,7 @@ def write_drafts(job: MapWork, level: int) -> dict[str, int]:  # pixels mapped, 
 
 def to_byte(total: np.ndarray) -> np.ndarray:
     "Turn summed shares into 0 to 200, half a step rounded up."
-    return (total.astype(np.uint32) * 200 + ONE // 2) // ONE
+    return (total.astype(np.uint32) * MAP_STEPS + ONE // 2) // ONE
 
 # %% ../nbs/44_map_files.ipynb #97cbb509
 def unwritable(folder: Path, why: object) -> UserError:
@@ -274,7 +275,7 @@ def write_style(
     level: int,  # steps of 1/200 from which on a pixel counts as mine
 ) -> None:
     "Write QGIS styles beside the map: what is below the threshold is see-through."
-    first = level / 200
+    first = level / MAP_STEPS
     stops = [(0.0, RAMP[0][0], 0), (first - 1e-6, RAMP[0][0], 0)]
     stops += [
         (first + (1 - first) * step / (len(RAMP) - 1), *shown)

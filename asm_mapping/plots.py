@@ -48,6 +48,7 @@ from .config import safe_text
 from .dataset import load_batch
 from .inputs import open_raster
 from .map_files import MapSummary
+from .metrics import MAP_STEPS
 from .polygons import SitesSummary
 from .sensors import DECIBEL, LINEAR, REFLECTANCE, band_index
 from .sheet import same_band
@@ -1188,7 +1189,7 @@ def map_figure(
             axes[0, 0].imshow(colour, extent=extent, interpolation="nearest")
             axes[0, 0].set_title("Optical")
         extent = place_axes(axes[0, -1], made, window)
-        values = read_over(map_path, made, window)[0] / 200
+        values = read_over(map_path, made, window)[0] / MAP_STEPS
         drawn = axes[0, -1].imshow(
             values, extent=extent, cmap="cividis", vmin=0, vmax=1, interpolation="nearest"
         )
@@ -1238,7 +1239,7 @@ def sites_figure(
         ):
             extent = place_axes(panel, made, window)
             if optical is None:
-                image = read_over(map_path, made, window)[0] / 200
+                image = read_over(map_path, made, window)[0] / MAP_STEPS
             else:
                 with open_raster(optical) as source:
                     names = source.descriptions

@@ -43,14 +43,7 @@ from rasterio.transform import array_bounds
 from tqdm import tqdm
 
 # %% ../nbs/46_predict.ipynb #c6cdbfea
-from asm_mapping.artefact import (
-    MAP_STEPS,
-    CalibrationCard,
-    Card,
-    gpu_name,
-    load_card,
-    match_sensor,
-)
+from .artefact import CalibrationCard, Card, gpu_name, load_card, match_sensor
 from .augment import turned
 from .calibration import map_threshold, parse_rule, through
 from .cluster import portions, reach, reach_cluster, start_cluster, worker_number
@@ -66,6 +59,8 @@ from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
 from .grid import Grid, aligned_grid, ground_pixel, on_reference
 from .inputs import files_behind, open_raster
 from .labels import grid_box, onto_grid
+
+# %% ../nbs/46_predict.ipynb #b7d0c611
 from asm_mapping.lattice import (
     Lattice,
     block_extent,
@@ -91,6 +86,7 @@ from asm_mapping.map_files import (
     write_drafts,
     write_style,
 )
+from .metrics import MAP_STEPS
 from asm_mapping.mosaic import (
     Scene,
     check_fineness,
@@ -832,7 +828,7 @@ def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float
     tags = {
         "ASM_RUNS": ",".join(card.weights_sha256 for card in job.cards),
         "ASM_MODALITY": modality,
-        "ASM_THRESHOLD": f"{level / 200:g}",
+        "ASM_THRESHOLD": f"{level / MAP_STEPS:g}",
         "ASM_TARGET": job.cards[0].target,
         "ASM_ENGINE": job.engine,
         "ASM_VERSION": plan["version"],
@@ -844,7 +840,7 @@ def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float
     seconds = time.perf_counter() - started
     summary = MapSummary(
         str(own.out), job.cards[0].target, modality, job.engine, counts["pixels"] / 1e6,
-        counts["positive"] / max(counts["pixels"], 1), level / 200, seconds / 60,
+        counts["positive"] / max(counts["pixels"], 1), level / MAP_STEPS, seconds / 60,
         counts["pixels"] / 1e6 / seconds, tuple(told), tuple(map(json.loads, losses)),
     )  # fmt: skip
     layers = [layer for layer in LAYERS[::-1] if layer != "_spread" or job.spread]

@@ -276,7 +276,8 @@ def rows_key(folder: Path, store: Store, seed: int = 0) -> str:  # 12 hexadecima
             "those back, or run it again under another --name"
         )
     card = load_card(folder / RunFile.MODEL)
-    who = [folder.parent.name, folder.name, card.weights_sha256, map_threshold(card)]
+    levels = [card.threshold, map_threshold(card)]
+    who = [folder.parent.name, folder.name, card.weights_sha256, *levels]
     return sha256_of([*who, store.key, seed, MEASURED])[:12]
 
 # %% ../nbs/33_robustness.ipynb #ac445da3

@@ -68,6 +68,8 @@ from .encoders import DEFAULT_WEIGHTS, whole_paths
 from .fusion import black_batch, build_model
 from .map_files import MapSummary
 from .mishaps import keep_mishap
+
+# %% ../nbs/51_runs.ipynb #b7d0c622
 from .outputs import Claim, claim
 from .predict import MapSettings, make_map_settings, predict
 from asm_mapping.processes import (
