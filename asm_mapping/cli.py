@@ -633,7 +633,7 @@ def polygons(
 @offered("Map", "quantise runs/demo/optical/final")
 def quantise(
     run: Annotated[Path, typer.Argument(help="finished run folder; needs its dataset")],
-    force: Annotated[bool, typer.Option(help="keep it although it loses F1")] = False,
+    force: Annotated[bool, typer.Option(help="keep it although it changes too much")] = False,
 ) -> None:
     "Make an 8-bit copy of a run's network, several times as fast, and measure its F1."
     from asm_mapping.quantise import quantise as make_int8
@@ -641,7 +641,8 @@ def quantise(
     card = make_int8(run, force=force)
     say(
         f"wrote {run / 'model/int8'}: F1 on {card['validation_chips']} validation chips "
-        f"{card['f1']:.4f} before, {card['f1_int8']:.4f} after"
+        f"{card['f1']:.4f} before, {card['f1_int8']:.4f} after; "
+        f"{1 - card['class_agreement']:.1%} of pixels changed class ({card['made_by']})"
     )
     say(f"next: asm-mapping predict {run} --optical A.tif --sar B.tif --out MAP.tif")
 

@@ -38,6 +38,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from .artefact import Card, architecture_of, load_artefact, load_card
+from .calibration import map_threshold, through
 from .checksums import changed_files
 from asm_mapping.config import (
     UserError,
@@ -300,7 +301,10 @@ class Int8Card(BaseModel):
     f1_int8: float  # of the quantised model on the same chips
     loss: float  # f1 - f1_int8
     class_agreement: float  # share of scored validation pixels with the same class
-    forced: bool  # the loss is above the bound
+    forced: bool  # it is out of its bounds, and a person wanted it
+    made_by: str = "everything in 8 bits"  # recipe of 42_quantise, for a person
+    ece: float | None = None  # expected calibration error of the network's probabilities
+    ece_int8: float | None = None  # of the copy's; copies of before were not asked
     versions: dict[str, str]  # of openvino and nncf
 
 # %% ../nbs/41_engines.ipynb #96ef5d39
@@ -565,14 +569,14 @@ def probe(
     px: int,
     threads: int,
     seconds: float,  # of timing, per model
-) -> tuple[float, dict[str, NDArray]]:  # seconds a window, logits
+) -> tuple[float, dict[str, NDArray]]:  # seconds a window, logits as maps calibrate them
     "Time an engine and keep what it gives."
     total, logits = 0.0, {}
     for number, model in enumerate(models):
         window = probe_window(model, px)
-        engine = open_engine(model, name, threads=threads)
-        logits[f"{number} clear"] = engine.run(window)
-        logits[f"{number} half"] = engine.run(half_valid(window))
+        engine, table = open_engine(model, name, threads=threads), load_card(model).calibration
+        logits[f"{number} clear"] = through(table, engine.run(window))
+        logits[f"{number} half"] = through(table, engine.run(half_valid(window)))
         times: list[float] = []
         end = time.perf_counter() + seconds
         while len(times) < 3 or time.perf_counter() < end:
@@ -654,7 +658,7 @@ def pick_engine(
     patience: float = 300.0,  # seconds for all engines together
 ) -> Picked:
     "Take the fastest engine that works here and agrees with PyTorch, or PyTorch untimed."
-    thresholds, rows = [load_card(model).threshold for model in models], []
+    thresholds, rows = [map_threshold(load_card(model)) for model in models], []
     reference: dict[str, NDArray] = {}  # what PyTorch gives
     asked = {"models": [str(model) for model in models], "px": px, "threads": threads}
     end = time.monotonic() + patience
