@@ -110,9 +110,7 @@ def first_convolutions(
     depth: float,  # how many stand in a row from the image on
 ) -> list[str]:  # their names in the model
     "Find the convolutions of the encoders that few or none stand before."
-    passed: dict[
-        str, int
-    ] = {}  # convolutions on the longest way from the image to a node's end
+    passed: dict[str, int] = {}  # node: convolutions on the longest way to its end
     first = []
     for node in model.get_ordered_ops():
         name = node.get_friendly_name()
