@@ -33,6 +33,11 @@ def pytest_collect_file(parent, file_path):
         return Notebook.from_parent(parent, path=file_path)
 
 
+def pytest_collection_modifyitems(items):
+    "Begin with the last: later notebooks take longer, and short ones fill up the end."
+    items.reverse()
+
+
 class NotebookError(Exception):
     """A cell of the notebook raised, or the notebook took too long."""
 

@@ -6,6 +6,15 @@ import pytest
 from helpers import SMALL, CommandLine, write_dataset
 
 
+LONGEST = ("tune", "compare", "processes", "hostile", "map", "encoders", "runs", "ddp")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    "Begin with the files that take longest, so that both processes end together."
+    begun = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: begun.get(item.path.name, len(begun)))
+
+
 @pytest.fixture(scope="session")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     return CommandLine(tmp_path_factory.mktemp("home"))
