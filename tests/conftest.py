@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from helpers import SMALL, CommandLine, write_dataset
 
-
 LONGEST = ("tune", "compare", "processes", "hostile", "map", "encoders", "runs", "ddp")
 
 
