@@ -638,7 +638,7 @@ def quantise(
     "Make an 8-bit copy of a run's network, several times as fast, and measure its F1."
     from asm_mapping.quantise import quantise as make_int8
 
-    card = make_int8(run, force=force)
+    card = make_int8(run, force=force, say=say)
     say(
         f"wrote {run / 'model/int8'}: F1 on {card['validation_chips']} validation chips "
         f"{card['f1']:.4f} before, {card['f1_int8']:.4f} after; "

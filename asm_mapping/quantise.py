@@ -9,7 +9,7 @@ __all__ = ['FLOAT', 'INT8_RECIPES', 'BOUNDS_INT8', 'Int8Recipe', 'quantised_mode
 
 # %% ../nbs/42_quantise.ipynb #bde5c099
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -237,6 +237,7 @@ def quantise(
     *,
     force: bool = False,  # keep a copy that is out of BOUNDS_INT8
     chips: int = 64,  # training chips to measure ranges on, at most
+    say: Callable[[str], None] = print,
 ) -> dict:  # as written to model/int8/card.json
     "Make an 8-bit copy of a run's network and measure what it costs."
     reason = why_not(Path(run) / RunFile.MODEL, "openvino")
@@ -248,10 +249,12 @@ def quantise(
     folder = finished.run / RunFile.MODEL / "int8"
     with only_one(folder):
         refuse_taken(folder, replace=True)
-        return quantise_and_measure(finished, force, chips)
+        return quantise_and_measure(finished, force, chips, say)
 
 
-def quantise_and_measure(finished: Finished, force: bool, chips: int) -> dict:  # the card
+def quantise_and_measure(
+    finished: Finished, force: bool, chips: int, say: Callable[[str], None]
+) -> dict:  # the card
     "Quantise a network by one recipe after the other, and write the first near copy."
     architecture, windows = architecture_of(finished.card), calibration_windows(finished, chips)
     copies = []
@@ -262,13 +265,13 @@ def quantise_and_measure(finished: Finished, force: bool, chips: int) -> dict:  
         scores = compare_on_validation(finished, copy)
         if not too_much(scores):
             return write_int8(finished, recipe, model, windows, scores)
+        say(f"{recipe.name}: {too_much(scores)}")
         copies.append((recipe, model, scores))
     if not force:
-        told = "; ".join(f"{recipe.name}: {too_much(scores)}" for recipe, _, scores in copies)
         raise UserError(
-            f"{finished.run}: 8 bits change too much on validation ({told}): nothing was "
-            f"written; measure ranges on more than {len(windows)} chips, keep a float engine, "
-            "or force it"
+            f"{finished.run}: 8 bits change too much on validation, whatever was tried: "
+            f"nothing was written; measure ranges on more than {len(windows)} chips, keep a "
+            "float engine, or force it"
         )
     recipe, model, scores = max(copies, key=lambda copy: copy[2]["class_agreement"])
     return write_int8(finished, recipe, model, windows, scores)
