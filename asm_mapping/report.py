@@ -45,11 +45,11 @@ from asm_mapping.config import (
     read_record,
     read_text,
     runs_root,
+    safe_text,
     sha256_of,
     whole_file,
     whole_folder,
 )
-from .plots import safe_text
 from .processes import run_program, told_late
 from .run import RunFile, is_finished, is_partial, read_kept
 from .unet import MODALITIES
