@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'STYLES', 'ROLE_NAMES', 'WIDTH', 'NUMERIC', 'style_of', 'use_theme', 'Picture', 'new_picture',
-           'square_panels', 'bare', 'arm_legend', 'dataset_label', 'dataset_title', 'show_table', 'show_title',
-           'show_list']
+           'square_panels', 'bare', 'arm_legend', 'dataset_label', 'dataset_title', 'cell_text', 'show_table',
+           'show_title', 'show_answer', 'show_list', 'show_files']
 
 # %% ../nbs/49_drawing.ipynb #d1acd0c1
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -19,9 +22,10 @@ from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from .catalog import Manifest
-from .compare import modality_name
+from .compare import Linked, linked, modality_name
 from .config import safe_text
 
 # %% ../nbs/49_drawing.ipynb #89dfb0f2
@@ -70,10 +74,12 @@ class Picture(Figure):
     "A figure that a notebook shows as PNG, whatever its plotting backend."
 
     def _repr_png_(self) -> bytes:
-        "Render at a resolution fit for print at half size."
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=160, facecolor="white")
-        return buffer.getvalue()
+        "Render at a resolution fit for print at half size, with a palette of its own."
+        drawn, small = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png", dpi=160, facecolor="white")
+        image = Image.open(drawn).convert("RGB")
+        image.quantize(256, dither=Image.Dither.NONE).save(small, "png")
+        return small.getvalue()
 
 # %% ../nbs/49_drawing.ipynb #c09a319a
 def new_picture(
@@ -111,13 +117,18 @@ def bare(axes: Axes) -> None:
     axes.spines[:].set(visible=True, linewidth=0.4, color="0.5")
 
 # %% ../nbs/49_drawing.ipynb #8698303d
-def arm_legend(picture: Picture, arms: Sequence[str]) -> None:
+def arm_legend(
+    picture: Picture,
+    arms: Sequence[str],
+    scores: Mapping[str, str] | None = None,  # arm: what stands behind its name
+) -> None:
     "Explain colours and markers of the arms below a figure."
+    names = {arm: modality_name(arm) + (scores or {}).get(arm, "") for arm in arms}
     handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=4, label=modality_name(arm))
+        Line2D([], [], color=colour, marker=marker, markersize=4, label=names[arm])
         for arm, (colour, marker) in ((arm, style_of(arm)) for arm in arms)
     ]
-    columns = 6 if picture.get_figwidth() > 5 else 2
+    columns = 6 if picture.get_figwidth() > 5.5 and not scores else 3
     picture.legend(
         handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2
     )
@@ -133,16 +144,32 @@ def dataset_title(manifest: Manifest) -> str:  # "demo (synthetic): mines drawn 
     return f"{dataset_label(manifest)}: {manifest.target}"
 
 # %% ../nbs/49_drawing.ipynb #69d416ae
-NUMERIC = "[-+\N{MINUS SIGN}\N{EN DASH}0-9]"
+NUMERIC = r"\[?[-+\N{MINUS SIGN}\N{EN DASH}0-9]"
+
+
+def cell_text(
+    value: object,  # text or number, `Linked`, or a list of them; nothing becomes a dash
+) -> str:  # Markdown
+    "Write a cell of a table or an item of a list."
+    if isinstance(value, list):
+        return " ".join(map(cell_text, value)) or "\N{EN DASH}"
+    if value is None or value != value or value is pd.NaT:
+        return "\N{EN DASH}"
+    text = safe_text(value).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+    return f"[{text}]({quote(value.to)})" if isinstance(value, Linked) else text
 
 
 def show_table(
-    frame: pd.DataFrame,  # cells of text or numbers
-) -> Markdown:  # a notebook, Quarto and nbconvert all show it as a table
+    frame: pd.DataFrame,  # cells as `cell_text` takes them; a named index is a column too
+) -> Markdown | None:  # None: there are no rows
     "Lay out a table; columns that begin with numbers stand to the right."
-    lines = [frame.columns, *frame.to_numpy()]
-    rows = ["| " + " | ".join(map(safe_text, line)) + " |" for line in lines]
-    numeric = [frame[name].astype(str).str.match(NUMERIC).all() for name in frame]
+    if frame.empty:
+        return None
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.rename_axis(index=frame.index.name or "").reset_index()
+    lines = [frame.columns, *frame.astype(object).to_numpy()]
+    rows = ["| " + " | ".join(map(cell_text, line)) + " |" for line in lines]
+    numeric = [frame[name].map(cell_text).str.match(NUMERIC).all() for name in frame]
     rows.insert(1, "|" + "|".join("--:" if right else ":--" for right in numeric) + "|")
     return Markdown("\n".join(rows))
 
@@ -152,6 +179,20 @@ def show_title(text: str) -> Markdown:
     return Markdown(f"# {safe_text(text)}")
 
 
-def show_list(lines: Sequence[str]) -> Markdown:
-    "Show sentences as a list."
-    return Markdown("\n".join(f"- {safe_text(line)}" for line in lines))
+def show_answer(text: str) -> Markdown:
+    "Show the sentence that a reader came for."
+    return Markdown(f"**{safe_text(text)}**")
+
+
+def show_list(lines: Sequence[str]) -> Markdown | None:  # None: there are none
+    "Show sentences, or links, as a list."
+    return Markdown("\n".join(f"- {cell_text(line)}" for line in lines)) if lines else None
+
+
+def show_files(
+    paths: Sequence[Path],
+    folder: Path,  # of the notebook that names them
+) -> Markdown | None:
+    "List files as links from a notebook's folder."
+    named = [Path(os.path.relpath(path, folder)).as_posix() for path in paths]
+    return show_list([linked(name, name) for name in named])
