@@ -541,7 +541,6 @@ def calibration_table(
     rows = []
     for (arm, contest), group in whole.groupby(["modality", "contest"], sort=False):
         shown = {label: modality_name(arm) + ("" if contest else " †")}
-        shown["Folds"] = str(group["fold"].nunique())
         for name, score in (("ECE", "ece"), ("Brier", "brier")):
             for head, when in (("before", "own"), ("after", "after"), ("others", "mended")):
                 means = group.groupby("fold")[f"{score}_{when}"].mean().astype(float)
