@@ -6,8 +6,8 @@
 __all__ = ['SCORES', 'COUNTS', 'KINDS', 'COSTS', 'OWN', 'MAY_DIFFER', 'FUSED', 'NAMES', 'CASES', 'SCORED_PARTS', 'SCORE_NAMES',
            'UNSCORED', 'TABLES', 'read_run', 'gather_runs', 'parse_arms', 'finished', 'unmatched', 'summarise',
            'fusion_gains', 'modality_name', 'fusion_sentence', 'size_sentences', 'empty_sentences',
-           'comparison_sentences', 'Linked', 'linked', 'run_link', 'with_spread', 'score_table', 'ranked', 'cost_table',
-           'fold_table', 'difference_table', 'answer_sentence', 'spoken', 'about_table', 'gather_tables',
+           'comparison_sentences', 'Linked', 'linked', 'arm_name', 'run_link', 'with_spread', 'score_table', 'ranked',
+           'cost_table', 'fold_table', 'difference_table', 'answer_sentence', 'spoken', 'about_table', 'gather_tables',
            'gather_calibration', 'cross_fit', 'calibration_table', 'count_arms', 'pair_table', 'pick_chips',
            'single_run', 'run_table', 'parts_of_run', 'scores_of_run', 'calibration_of_run', 'calibration_sentences',
            'cost_of_run', 'chip_predictions', 'comparison_tables', 'write_tables', 'tables_folder', 'check_tables',
@@ -20,6 +20,7 @@ import tempfile
 from datetime import date
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -312,6 +313,11 @@ def linked(text: str, to: str) -> Linked:
     return made
 
 
+def arm_name(modality: str, contest: bool) -> str:
+    "Name an arm in a table; one outside the contest carries a dagger."
+    return modality_name(modality) + ("" if contest else " †")
+
+
 def run_link(text: str, path: str) -> Linked:  # path: runs/NAME/ARM/RUN
     "Let a run's number lead to its notebook."
     return linked(text, "/".join([*Path(path).parts[-2:], RunFile.NOTEBOOK]))
@@ -335,7 +341,7 @@ def score_table(
     for row in ranked(summarise(runs, scored)):
         if scored == "landscape" and not np.isfinite(row["f1_mean"]):
             continue
-        shown = {label: modality_name(row["modality"]) + ("" if row["contest"] else " †")}
+        shown: dict[str, Any] = {label: arm_name(row["modality"], row["contest"])}
         for head, key in zip(heads, SCORES, strict=True):
             shown[head] = with_spread(row[f"{key}_mean"], row[f"{key}_sd"])
         shown["Pooled F1"] = with_spread(row["f1_pooled"], np.nan)
@@ -358,7 +364,7 @@ def cost_table(
     heads = ("Parameters (M)", 1e6), ("kFLOP a pixel", 1e3), ("Chips/s", 1), ("Minutes", 1)
     rows = []
     for row in ranked(summarise(runs)):
-        shown = {label: modality_name(row["modality"]) + ("" if row["contest"] else " †")}
+        shown = {label: arm_name(row["modality"], row["contest"])}
         for (head, unit), key in zip(heads, COSTS, strict=True):
             shown[head] = f"{row[key] / unit:.1f}" if np.isfinite(row[key]) else "\N{EN DASH}"
         rows.append(shown)
@@ -372,7 +378,7 @@ def fold_table(
     "Lay out each fold's F1, one link a seed, or the state of a run that has none."
     rows = []
     for (arm, contest), group in runs.groupby(["modality", "contest"], sort=False):
-        shown = {label: modality_name(arm) + ("" if contest else " †")}
+        shown: dict[str, Any] = {label: arm_name(arm, contest)}
         for fold, seeds in group.groupby("fold"):
             shown[f"Fold {fold}"] = [
                 run_link(with_spread(run.f1, np.nan), run.path)
@@ -540,7 +546,7 @@ def calibration_table(
     whole = crossed.merge(found.drop(columns=["before", "after"]), on=keys, how="left")
     rows = []
     for (arm, contest), group in whole.groupby(["modality", "contest"], sort=False):
-        shown = {label: modality_name(arm) + ("" if contest else " †")}
+        shown = {label: arm_name(arm, contest)}
         for name, score in (("ECE", "ece"), ("Brier", "brier")):
             for head, when in (("before", "own"), ("after", "after"), ("others", "mended")):
                 means = group.groupby("fold")[f"{score}_{when}"].mean().astype(float)

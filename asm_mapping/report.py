@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['ODD_JSON', 'IMAGE', 'STARTS', 'LARGEST_IMAGE', 'TAKEN', 'TAGS', 'LINK', 'MARKS', 'OPTION', 'SAFE', 'ANSWER',
-           'READING', 'Made', 'HOW_TO_READ', 'STYLE', 'FRAME', 'CSS', 'LARGEST_PAGE_MB', 'Link', 'QUESTION',
-           'SHOWN_FIRST', 'GET_QUARTO', 'KEPT', 'Page', 'names_of_pages', 'is_executed', 'notebook_paths',
-           'shown_heading', 'written_heading', 'page_title', 'find_pages', 'page_stem', 'read_notebook', 'Origin',
-           'image_address', 'own_image', 'own_link', 'may_stay', 'clean_html', 'shown_html', 'Plainly', 'from_markdown',
-           'text_cells', 'raw_block', 'clean_part', 'read_options', 'is_noise', 'shown_code', 'shown_output',
-           'size_of_png', 'page_notebook', 'notebook_of', 'reading_page', 'write_pages', 'html_body', 'page_html',
-           'figure_html', 'output_html', 'fetches', 'faults_of', 'html_page', 'link_list', 'page_links', 'render_html',
-           'first_look', 'pages_of', 'write_front_page', 'run_quarto', 'render_report', 'publish_tables', 'may_publish']
+           'READING', 'Made', 'HOW_TO_READ', 'STYLE', 'FRAME', 'CSS', 'LARGEST_PAGE_MB', 'LARGEST_COMPARISON_MB',
+           'Link', 'QUESTION', 'SHOWN_FIRST', 'GET_QUARTO', 'KEPT', 'Page', 'names_of_pages', 'is_executed',
+           'notebook_paths', 'shown_heading', 'written_heading', 'page_title', 'find_pages', 'page_stem',
+           'read_notebook', 'Origin', 'image_address', 'own_image', 'own_link', 'may_stay', 'clean_html', 'shown_html',
+           'Plainly', 'from_markdown', 'text_cells', 'raw_block', 'clean_part', 'read_options', 'is_noise',
+           'shown_code', 'shown_output', 'size_of_png', 'page_notebook', 'notebook_of', 'reading_page', 'write_pages',
+           'html_body', 'page_html', 'figure_html', 'output_html', 'fetches', 'faults_of', 'html_page', 'link_list',
+           'page_links', 'render_html', 'first_look', 'pages_of', 'write_front_page', 'run_quarto', 'render_report',
+           'publish_tables', 'may_publish']
 
 # %% ../nbs/52_report.ipynb #2344ba5e
 import base64
@@ -405,7 +406,9 @@ def shown_code(
     "Copy a code cell with its known options and its outputs as images or clean HTML."
     options, source = read_options(cell.source)
     lines = [f"#| {k}: {options[k]}" for k in SAFE if re.fullmatch(SAFE[k], options.get(k, ""))]
-    captions = {key: options[key] for key in ("fig-cap", "tbl-cap") if key in options}
+    captions: dict[str, str] = {
+        key: options[key] for key in ("fig-cap", "tbl-cap") if key in options
+    }
     if "fig-cap" in captions:
         captions["fig-alt"] = captions["fig-cap"]
     lines += [f'#| {key}: "{safe_text(text)}"' for key, text in captions.items()]
@@ -648,23 +651,31 @@ def output_html(output: NotebookNode, alternative: str) -> str:
 
 # %% ../nbs/52_report.ipynb #dd91b23f
 CSS = r"(?:url\(|@import\s)['\"\s]*([^'\")\s]+)"
-LARGEST_PAGE_MB = 3
+LARGEST_PAGE_MB, LARGEST_COMPARISON_MB = 3, 15  # fifteen runs, with all they bring
 
 
 def fetches(page: str) -> list[str]:  # addresses on other machines
     "List what an HTML page would load from the network, as a browser reads it."
     soup = BeautifulSoup(page, "html.parser")
-    found = [tag.get(name, "") for tag in soup.find_all() for name in ("src", "srcset", "data")]
-    found += [tag.get("href", "") for tag in soup.find_all("link")]
+    names = ("src", "srcset", "data")
+    found = [str(tag.get(name, "")) for tag in soup.find_all() for name in names]
+    found += [str(tag.get("href", "")) for tag in soup.find_all("link")]
     styles = [tag.text for tag in soup.find_all("style")]
-    styles += [tag.get("style", "") for tag in soup.find_all()]
-    found += re.findall(CSS, "\n".join(map(str, styles)))
-    return [one for one in map(str, found) if re.match(r"(https?:)?//", one.strip())]
+    styles += [str(tag.get("style", "")) for tag in soup.find_all()]
+    found += re.findall(CSS, "\n".join(styles))
+    return [one for one in found if re.match(r"(https?:)?//", one.strip())]
 
 
-def faults_of(site: Path) -> list[str]:  # sentences
-    "Name the pages that would load something from the network, or are too large to send."
+def faults_of(
+    site: Path,
+    comparisons: int = 1,
+) -> list[str]:  # sentences
+    "Name what would be loaded from the network, or is too large to send."
     faults = []
+    total_mb = sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) / 1e6
+    if total_mb > LARGEST_COMPARISON_MB * comparisons:
+        most = f"{LARGEST_COMPARISON_MB} a comparison at most"
+        faults.append(f"the report has {total_mb:.1f} MB, {most}: name fewer comparisons")
     for path in sorted(site.rglob("*.html")):
         size_mb = path.stat().st_size / 1e6
         if size_mb > LARGEST_PAGE_MB:
@@ -831,7 +842,7 @@ def render_report(
         for name, path in files.items():
             with whole_file(partial / "reports/files" / name) as copied:
                 shutil.copyfile(path, copied)
-        left_out += faults_of(partial)
+        left_out += faults_of(partial, len({page.group for page in pages}))
     return site / "index.html", lost + left_out
 
 # %% ../nbs/52_report.ipynb #04d83757
