@@ -19,14 +19,11 @@ LOOK = Path(__file__).with_name("qgis_look.py")
 @pytest.fixture(scope="session")
 def qgis_python() -> str:
     "Find a Python that has QGIS: Debian's is the system's."
-    for name in (
-        os.environ.get("ASM_QGIS_PYTHON"),
-        "/usr/bin/python3",
-        shutil.which("python3"),
-    ):
-        if name and not subprocess.run([name, "-c", "import qgis.core"], capture_output=True,
-                                       env={"PATH": os.defpath}).returncode:  # fmt: skip
-            return name
+    for name in (os.environ.get("ASM_QGIS_PYTHON", "/usr/bin/python3"), "python3"):
+        command = [shutil.which(name) or name, "-c", "import qgis.core"]
+        with contextlib.suppress(OSError):
+            if not subprocess.run(command, capture_output=True, env=BARE).returncode:
+                return command[0]
     pytest.skip("no Python here has QGIS (Debian: apt install python3-qgis)")
 
 
