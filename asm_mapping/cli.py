@@ -320,12 +320,13 @@ def demo(
     jobs: Annotated[int, typer.Option(min=1, max=MOST_JOBS, help="runs at once")] = 2,
     p: Pairs = None,
 ) -> None:
-    "Write the synthetic demo, compare the five modalities on it, render the report."
+    "Write the synthetic demo, compare five modalities, map a scene, render the report."
     from asm_mapping.report import render_report
-    from asm_mapping.runs import compare_arms
+    from asm_mapping.runs import compare_arms, map_demo
 
     common = {"preset": "quick", "steps": 80, **parse_pairs(p)}
     made, failed = compare_arms("demo", "all", common, folds=folds, jobs=jobs, say=say)
+    map_demo(say)
     index, lost = render_report(["demo"])
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
     tell_comparison(made, failed, reported=True)

@@ -9,7 +9,7 @@ __all__ = ['ODD_JSON', 'IMAGE', 'STARTS', 'LARGEST_IMAGE', 'TAGS', 'LINK', 'MARK
            'clean_html', 'shown_html', 'Plainly', 'from_markdown', 'text_cells', 'clean_part', 'read_options',
            'is_noise', 'shown_code', 'shown_output', 'page_notebook', 'write_pages', 'apply_options', 'page_html',
            'OwnTemplates', 'html_body', 'html_page', 'page_links', 'render_html', 'write_front_page', 'run_quarto',
-           'render_report', 'publish_tables', 'may_publish']
+           'copy_moving_pages', 'render_report', 'publish_tables', 'may_publish']
 
 # %% ../nbs/52_report.ipynb #2344ba5e
 import base64
@@ -568,6 +568,21 @@ def run_quarto(site: Path) -> bool:  # whether it made the site
         site.mkdir()
     return done.returncode == 0
 
+# %% ../nbs/52_report.ipynb #95d1fbde
+def copy_moving_pages(pages: list[Page], site: Path) -> list[str]:  # what is left out
+    "Copy the page in which a map can be moved, as this program wrote it, to the map's page."
+    lost = []
+    for page in pages:
+        moving = page.notebook.with_name(f"{page.notebook.stem}_page.html")
+        if not moving.is_file():
+            continue
+        if as_written(moving, read_record(moving).get(moving.name, [])):
+            with whole_file(site / f"reports/pages/{moving.name}") as partial:
+                shutil.copyfile(moving, partial)
+        else:
+            lost.append(f"{moving} is not, or no longer, what this program wrote")
+    return lost
+
 # %% ../nbs/52_report.ipynb #096d836c
 def render_report(
     names: list[str] | None = None,  # comparisons; all if None
@@ -581,6 +596,7 @@ def render_report(
         made, left_out = write_pages(pages, folder)
         if not run_quarto(partial):
             render_html(made, partial)
+        left_out += copy_moving_pages([*made], partial)
         write_front_page([*made], partial)
     return site / "index.html", lost + left_out
 
