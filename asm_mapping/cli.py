@@ -320,12 +320,13 @@ def demo(
     jobs: Annotated[int, typer.Option(min=1, max=MOST_JOBS, help="runs at once")] = 2,
     p: Pairs = None,
 ) -> None:
-    "Write the synthetic demo, compare the five modalities on it, render the report."
+    "Write the synthetic demo, compare five modalities, map a scene, render the report."
     from asm_mapping.report import render_report
-    from asm_mapping.runs import compare_arms
+    from asm_mapping.runs import compare_arms, map_demo
 
     common = {"preset": "quick", "steps": 80, **parse_pairs(p)}
     made, failed = compare_arms("demo", "all", common, folds=folds, jobs=jobs, say=say)
+    map_demo(say)
     index, lost = render_report(["demo"])
     say(f"the demo's report: {index} (synthetic data: it shows the machinery, not mines)")
     tell_comparison(made, failed, reported=True)
@@ -598,7 +599,7 @@ def tell_map(summary: Any, page: Path | None) -> None:
     "Say what a map is and what to do next; blocks that were lost end with status 3."
     share = 100 * summary.positive_share
     say(
-        f"wrote {summary.map} and its classes, sensors and style: "
+        f"wrote {summary.map}, its classes, sensors and a QGIS project beside it: "
         f"{summary.megapixels:.1f} Mpx, {share:.2f} % at or above {summary.threshold:g} "
         f"({summary.engine}, "
         f"{summary.minutes:.1f} min, {summary.megapixels_per_second:.2f} Mpx/s)"
@@ -620,7 +621,7 @@ def polygons(
     overwrite: Overwrite = False,
 ) -> None:
     "Turn a map into mine sites with area, probability and place."
-    from asm_mapping.polygons import map_to_sites
+    from asm_mapping.polygons import add_to_project, map_to_sites
 
     sites = map_to_sites(
         map_path, out, threshold=threshold, min_area_ha=min_area_ha,
@@ -628,6 +629,8 @@ def polygons(
     )  # fmt: skip
     done = "already there, of the same map and options: " if sites.before else "wrote "
     say(f"{done}{sites.text()}")
+    if shown := add_to_project(map_path, out):
+        say(shown)
 
 # %% ../nbs/53_cli.ipynb #d907326f
 @offered("Map", "quantise runs/demo/optical/final")

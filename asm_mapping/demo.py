@@ -657,11 +657,23 @@ def radar_on_utm(
     seen = observe_sar(random, np.nan_to_num(power, nan=0.1))
     return np.where(np.isnan(power), np.float32("nan"), seen), transform
 
+# %% ../nbs/02_demo.ipynb #02aa0001
+def beyond_swath(
+    shape: tuple[int, int],  # rows, columns of the radar's grid
+    swath: float,  # share of the width that it saw, from the west
+) -> np.ndarray:  # (row, column) bool
+    "Mark what lies east of the swath's slanted edge."
+    rows, columns = np.indices(shape)
+    if swath >= 1:
+        return np.zeros(shape, bool)
+    return columns > swath * shape[1] + 0.2 * (shape[0] / 2 - rows)
+
 # %% ../nbs/02_demo.ipynb #38f78d7b
 def write_demo_scene(
     folder: Path | None = None,  # data_root() / "demo_scene" if None; an own one is replaced
     seed: int = 11,
-    size_px: tuple[int, int] = (900, 1024),  # rows, columns of the optical image
+    size_px: tuple[int, int] = (2000, 2000),  # rows, columns of the optical image
+    swath: float = 1.0,  # share of its width that the radar saw, from the west
 ) -> Path:  # the folder
     "Write optical.tif, sar.tif (UTM), mines.gpkg and overgrown.gpkg of one contiguous scene."
     stay_local()
@@ -669,6 +681,7 @@ def write_demo_scene(
     refuse_taken(folder, replace=True)
     scene = make_scene(seed, size_px, recipe=SCENE_RECIPE, corner_px=SCENE_CORNER_PX)
     radar, grid = radar_on_utm(default_rng((seed, 1)), scene)
+    radar[:, beyond_swath(radar.shape[1:], swath)] = np.nan
     blocks: dict[str, Any] = {"tiled": True, "blockxsize": 256, "blockysize": 256}
     bands = SENSORS["planet_nicfi"].bands
     with whole_folder(folder, replace=True) as partial:

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'UNPLANNED', 'MapSettings', 'make_map_settings', 'model_folder', 'open_cards',
-           'whole_arms', 'scene_sensor', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile', 'read_role',
-           'read_tile', 'make_batch', 'turned_back', 'probabilities', 'add_tile', 'step_back', 'wanted_windows',
-           'hold_block', 'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan', 'check_plan',
-           'open_inputs', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'threshold_notes',
-           'compute_on_cluster', 'predict', 'files_beside_map', 'settle_engine', 'check_disk', 'check_engine',
-           'left_blocks', 'begin_map', 'compute_rest', 'finished_before', 'finish_map']
+           'run_label', 'whole_arms', 'scene_sensor', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile',
+           'read_role', 'read_tile', 'make_batch', 'turned_back', 'probabilities', 'add_tile', 'step_back',
+           'wanted_windows', 'hold_block', 'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan',
+           'check_plan', 'open_inputs', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'threshold_notes',
+           'compute_on_cluster', 'predict', 'map_layers', 'files_beside_map', 'settle_engine', 'check_disk',
+           'check_engine', 'left_blocks', 'begin_map', 'compute_rest', 'finished_before', 'finish_map']
 
 # %% ../nbs/46_predict.ipynb #89beed37
 import hashlib
@@ -78,13 +78,14 @@ from asm_mapping.map_files import (
     block_path,
     finish_layer,
     layer_path,
+    project_path,
     read_summary,
     save_block,
-    styles_of,
+    style_paths,
     summary_path,
     unwritable,
     write_drafts,
-    write_style,
+    write_styles,
 )
 from .metrics import MAP_STEPS
 from asm_mapping.mosaic import (
@@ -185,6 +186,20 @@ def open_cards(runs: Iterable[Path]) -> tuple[list[Path], list[Card]]:  # model 
                 f"{folder}: SAR at ratio {card.ratio}, {folders[0]}: {cards[0].ratio}"
             )
     return folders, cards
+
+# %% ../nbs/46_predict.ipynb #19827f75
+def run_label(
+    models: Iterable[Path],  # model folders
+) -> str:  # as demo/late_fusion/fold-0, or demo/late_fusion: fold-0, fold-1
+    "Name the runs of a map."
+    runs = [
+        model.parent.parts[-3:] if model.name == RunFile.MODEL else (model.name,)
+        for model in models
+    ]
+    folders = ["/".join(run[:-1]) for run in runs]
+    if len(runs) > 1 and len(set(folders)) == 1 and folders[0]:
+        return f"{folders[0]}: {', '.join(run[-1] for run in runs)}"
+    return ", ".join("/".join(run) for run in runs)
 
 # %% ../nbs/46_predict.ipynb #c997c6ee
 def whole_arms(
@@ -682,7 +697,10 @@ def predict(
         if finished_before(settings, job):
             say(f"{settings.out} is already there, made with the same plan")
             shutil.rmtree(own.work, ignore_errors=True)  # of one killed at its very end
-            return read_summary(settings.out)
+            summary = read_summary(settings.out)
+            level = round(summary.threshold * MAP_STEPS)
+            write_styles(own, job.lattice.grid, level, map_layers(settings), missing=True)
+            return summary
         own.check()
         if begun_plan(own.work) is None:
             check_disk(job, 1.0)  # before engines are timed
@@ -695,13 +713,17 @@ def predict(
         except (RasterioError, CPLE_BaseError) as error:
             raise unwritable(settings.out.parent, error) from None
 
+# %% ../nbs/46_predict.ipynb #e8b71d56
+def map_layers(settings: MapSettings) -> list[str]:  # of LAYERS
+    "List the layers that a map has."
+    return [layer for layer in LAYERS if layer != "_spread" or settings.spread]
+
 
 def files_beside_map(settings: MapSettings) -> list[Path]:
     "Name the files that stand beside a map."
-    layers = [layer for layer in LAYERS[1:] if layer != "_spread" or settings.spread]
-    out = settings.out.absolute()
-    paths = [layer_path(out, layer) for layer in layers]
-    return [*paths, *styles_of(out), summary_path(out)]
+    layers, out = map_layers(settings), settings.out.absolute()
+    paths = [layer_path(out, layer) for layer in layers[1:]]
+    return [*paths, *style_paths(out, layers), project_path(out), summary_path(out)]
 
 # %% ../nbs/46_predict.ipynb #3f43de94
 def settle_engine(settings: MapSettings, job: Job, say: Callable[[str], None]) -> Job:
@@ -805,7 +827,7 @@ def finished_before(settings: MapSettings, job: Job) -> bool:
     if tags.get("ASM_PLAN") != sha256_of(plan):
         return False
     for path in files_beside_map(settings):
-        if not path.exists():
+        if not path.exists() and path.suffix not in (".qml", ".qgs"):  # which are soon made
             raise UserError(
                 f"{path} is missing beside {settings.out}, which is there, made with the same "
                 "plan: --overwrite makes all of it again"
@@ -827,6 +849,7 @@ def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float
     modality = "+".join(sorted({card.modality for card in job.cards}))
     tags = {
         "ASM_RUNS": ",".join(card.weights_sha256 for card in job.cards),
+        "ASM_RUN": run_label(job.models),
         "ASM_MODALITY": modality,
         "ASM_THRESHOLD": f"{level / MAP_STEPS:g}",
         "ASM_TARGET": job.cards[0].target,
@@ -847,7 +870,7 @@ def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float
     own.remove()
     with ThreadPoolExecutor(2) as pool:  # overviews are made by one thread a file
         list(pool.map(lambda layer: finish_layer(own, job, layer, tags), layers[:-1]))
-    write_style(own, level)
+    write_styles(own, job.lattice.grid, level, layers[::-1])
     with own.file(summary_path(own.out)) as new:
         write_json(new, asdict(summary))
     finish_layer(own, job, "", tags)

@@ -11,8 +11,8 @@ __all__ = ['ODD_JSON', 'IMAGE', 'STARTS', 'LARGEST_IMAGE', 'TAKEN', 'TAGS', 'LIN
            'Plainly', 'from_markdown', 'text_cells', 'raw_block', 'clean_part', 'read_options', 'is_noise',
            'shown_code', 'shown_output', 'size_of_png', 'page_notebook', 'notebook_of', 'reading_page', 'write_pages',
            'html_body', 'page_html', 'figure_html', 'output_html', 'fetches', 'faults_of', 'html_page', 'link_list',
-           'page_links', 'render_html', 'first_look', 'pages_of', 'write_front_page', 'run_quarto', 'render_report',
-           'publish_tables', 'may_publish']
+           'page_links', 'render_html', 'first_look', 'pages_of', 'write_front_page', 'run_quarto', 'copy_moving_pages',
+           'render_report', 'publish_tables', 'may_publish']
 
 # %% ../nbs/52_report.ipynb #2344ba5e
 import base64
@@ -825,6 +825,21 @@ def run_quarto(site: Path) -> bool:  # whether it made the site
         site.mkdir()
     return done.returncode == 0
 
+# %% ../nbs/52_report.ipynb #95d1fbde
+def copy_moving_pages(pages: list[Page], site: Path) -> list[str]:  # what is left out
+    "Copy the page in which a map can be moved, as this program wrote it, to the map's page."
+    lost = []
+    for page in pages:
+        moving = page.notebook.with_name(f"{page.notebook.stem}_page.html")
+        if not moving.is_file():
+            continue
+        if as_written(moving, read_record(moving).get(moving.name, [])):
+            with whole_file(site / f"reports/pages/{moving.name}") as partial:
+                shutil.copyfile(moving, partial)
+        else:
+            lost.append(f"{moving} is not, or no longer, what this program wrote")
+    return lost
+
 # %% ../nbs/52_report.ipynb #096d836c
 def render_report(
     names: list[str] | None = None,  # comparisons; all if None
@@ -842,6 +857,7 @@ def render_report(
         for name, path in files.items():
             with whole_file(partial / "reports/files" / name) as copied:
                 shutil.copyfile(path, copied)
+        left_out += copy_moving_pages([*made], partial)
         left_out += faults_of(partial, len({page.group for page in pages}))
     return site / "index.html", lost + left_out
 
