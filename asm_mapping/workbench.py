@@ -802,8 +802,8 @@ def lay_out_map(bench: MapBench) -> Any:
     following.on_event(ButtonClick, lambda _: next_site(bench))
     number = TextInput(title="Site by number", width=110)
     number.on_change("value", lambda attr, old, new: go_to_site(bench, new.strip()))
-    marks = mark_row(bench.review, SITE_VERDICTS, lambda: bench.chosen,
-                     lambda: (show_outlines(bench), tell_mark(bench)))  # fmt: skip
+    chosen, after = lambda: bench.chosen, lambda: tell_mark(bench)
+    marks = mark_row(bench.review, SITE_VERDICTS, chosen, after)
     colours = zip(SITE_COLOURS.items(), ("not looked at", "", "", ""), strict=True)
     key = " ".join(f"<span style='color:{c}'>■</span> {m or w}" for (m, c), w in colours)
     side = column(bench.shown, switch, whole, number, following, Div(text=f"Sites: {key}"),
@@ -822,6 +822,7 @@ def change_map(bench: MapBench) -> None:
 
 def tell_mark(bench: MapBench) -> None:
     "Show the mark of the chosen site."
+    show_outlines(bench)
     if bench.chosen is not None:
         mark = bench.review.marks.get(bench.chosen, ("no mark", ""))[0]
         bench.click.text += f"<br>Site {escape(bench.chosen)} now: {escape(mark)}"
