@@ -36,8 +36,8 @@ clean:
 
 # One stamp for each set of extras, written when pip has succeeded; each set includes the base.
 .venv/installed: EXTRAS :=
-.venv/installed-dev: EXTRAS := [dev,tensorboard,onnx,openvino,tune,cluster]
-.venv/installed-lab: EXTRAS := [lab,tensorboard,tune]
+.venv/installed-dev: EXTRAS := [dev,lab,tensorboard,onnx,openvino,tune,cluster]
+.venv/installed-lab: EXTRAS := [lab,tensorboard,onnx,openvino,tune,cluster]
 .venv/installed .venv/installed-dev .venv/installed-lab: $(INSTALLED_BY)
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "Python 3.11 or newer is needed. Say where it is: make PYTHON=/path/to/python3.11"; \

@@ -127,9 +127,9 @@ def mask_image(mask: np.ndarray) -> np.ndarray:  # (row, column, 4)
     return np.dstack([shade, shade, shade, mask != 255])
 
 # %% ../nbs/50_dataset_plots.ipynb #0009e69e
-PART_COLOURS = {
-    "train": "#BBBBBB", "validation": COLOURS["sky"],
-    "test": COLOURS["vermillion"], "dropped": COLOURS["black"],
+PART_COLOURS = {  # neither a sensor's colour nor the target's
+    "train": "#BBBBBB", "validation": COLOURS["green"],
+    "test": COLOURS["purple"], "dropped": COLOURS["yellow"],
 }  # fmt: skip
 
 
@@ -190,12 +190,12 @@ def draw_footprints(
             square: dict[str, Any] = {
                 "s": 26,
                 "marker": "s",
-                "edgecolor": "white",
+                "edgecolor": "0.25",
                 "linewidth": 0.4,
             }
             axes.scatter(middle.x, middle.y, c=colour, **square)
         elif len(drawn):
-            drawn.plot(ax=axes, color=colour, edgecolor=colour, linewidth=0.8, aspect=None)
+            drawn.plot(ax=axes, color=colour, edgecolor="0.25", linewidth=0.4, aspect=None)
         middle = drawn[(drawn["positive_share"] > 0).to_numpy()].geometry.representative_point()
         axes.plot(middle.x, middle.y, **HELD)
     axes.set_aspect(1 / max(np.cos(np.radians((south + north) / 2)), 0.1), adjustable="box")
@@ -215,9 +215,9 @@ def draw_units(axes: Axes, chips: gpd.GeoDataFrame, splits: pd.DataFrame, fold: 
     axes.label_outer()
 
 # %% ../nbs/50_dataset_plots.ipynb #19e98a7d
-FOLD_COLOURS = [
-    COLOURS[name] for name in ("blue", "orange", "green", "purple", "sky", "yellow")
-]
+FOLD_COLOURS = [  # Tol's muted set: none of them means a sensor, a part or the target
+    "#332288", "#DDCC77", "#117733", "#882255", "#44AA99", "#999933"
+]  # fmt: skip
 
 
 def units_by_share(
@@ -295,9 +295,8 @@ def channel_unit(store: Store, role: str, channel: str) -> str:
 
 # %% ../nbs/50_dataset_plots.ipynb #8f66d06a
 def draw_distributions(axes: Axes, values: np.ndarray, inside: np.ndarray) -> None:
-    "Draw two histograms of area one, without the outer percents of either."
-    axes.set(yticks=[], ylabel="")
-    axes.spines["left"].set_visible(False)
+    "Draw two histograms, without the outer percents of either."
+    axes.locator_params(axis="y", nbins=3)
     if not values.size:
         axes.text(0.5, 0.5, "no valid pixel", ha="center", transform=axes.transAxes)
         return
@@ -313,8 +312,9 @@ def draw_distributions(axes: Axes, values: np.ndarray, inside: np.ndarray) -> No
     for colour, side, alpha in sides:
         counts = np.histogram(side, bins)[0]
         if counts.sum():
-            axes.stairs(counts / counts.sum(), bins, fill=True, color=colour, alpha=alpha)
-            axes.stairs(counts / counts.sum(), bins, color=colour if alpha < 1 else "0.5")
+            share = 100 * counts / counts.sum()
+            axes.stairs(share, bins, fill=True, color=colour, alpha=alpha)
+            axes.stairs(share, bins, color=colour if alpha < 1 else "0.5")
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", nbins=6)
 
@@ -331,6 +331,8 @@ def band_figure(store: Store, title: str) -> Picture:
         draw_distributions(panel, channel, inside)
         panel.set_xlabel(f"{name} ({channel_unit(store, role, name)})")
         panel.set_title(ROLE_NAMES[role], loc="left")
+    for panel in axes[:, 0]:
+        panel.set_ylabel("Pixels (% a bin)")
     for panel in axes.flat[len(names) :]:
         panel.set_visible(False)
     handles = [

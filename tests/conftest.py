@@ -1,9 +1,12 @@
 """What the process tests share: one tiny dataset, one set of folders, one finished run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import start_chromium
 from helpers import SMALL, CommandLine, write_dataset
+from playwright.sync_api import Browser
 
 LONGEST = ("tune", "compare", "processes", "hostile", "map", "encoders", "runs", "ddp")
 
@@ -29,3 +32,9 @@ def finished(cli: CommandLine, dataset: Path) -> Path:
     "A finished run of the optical model on the first fold."
     cli("run", dataset, "--modality", "optical", "--fold", 0, *SMALL)
     return cli.runs / "tiny/optical/fold-0"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with start_chromium() as browser:
+        yield browser

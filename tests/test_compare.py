@@ -8,8 +8,13 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
-from helpers import CHIPS, SMALL, CommandLine, write_dataset
+import rasterio
+from browser import Lab, Watched, look_at_page
+from helpers import CHIPS, ROOT, SMALL, CommandLine, write_dataset
+from playwright.sync_api import Browser
+from rasterio.transform import from_origin
 
 ARMS = ("sar", "optical", "decision_fusion")
 
@@ -86,6 +91,72 @@ def test_report_without_quarto_opens_from_disk(cli: CommandLine, compared: str):
             r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//[^\"]*", text
         )
         assert not remote, f"{page.name} wants the network: {remote[:3]}"
+
+
+def test_the_report_in_a_browser_without_a_network(
+    cli: CommandLine, compared: str, chromium: Browser, tmp_path: Path
+):
+    site = cli.root / "reports/_site"
+    if not (site / "index.html").exists():
+        cli("report", "tiny")
+    pages = sorted(site.rglob("*.html"))
+    kinds = {re.sub(r"[\d-]+|sar|optical|decision_fusion", "", page.stem) for page in pages}
+    seen: set[str] = set()
+    for page in pages:  # one of each kind: three arms and two folds look alike
+        kind = re.sub(r"[\d-]+|sar|optical|decision_fusion", "", page.stem)
+        if kind not in seen:
+            look_at_page(chromium, page, tmp_path)
+        seen.add(kind)
+    assert seen == kinds and len(seen) >= 3
+
+
+def test_the_workbench_in_jupyterlab(
+    cli: CommandLine, compared: str, dataset: Path, chromium: Browser, tmp_path: Path
+):
+    values = np.zeros((600, 800), np.uint8)
+    values[200:260, 300:400] = 160
+    size = {"height": 600, "width": 800, "count": 1, "dtype": "uint8", "nodata": 255}
+    place = {"crs": "EPSG:32735", "transform": from_origin(300_000, 9_800_000, 10, 10)}
+    with rasterio.open(tmp_path / "map.tif", "w", "COG", **size, **place) as made:
+        made.write(values, 1)
+        made.update_tags(ASM_THRESHOLD="0.5")
+    book = nbformat.read(ROOT / "nbs/66_workbench.ipynb", as_version=4)
+    (given,) = (c for c in book.cells if "parameters" in c.metadata.get("tags", []))
+    given.source += f"\ndataset, name, maps = {str(dataset)!r}, 'tiny', 'map.tif'"
+    nbformat.write(book, tmp_path / "workbench.ipynb")
+    lab = Lab(tmp_path, cli.env)
+    try:
+        lab.wait()
+        watched = Watched(chromium, lab.host)
+        work(watched, f"http://{lab.host}/doc/tree/workbench.ipynb", tmp_path)
+    finally:
+        lab.close()
+
+
+def work(watched: Watched, address: str, folder: Path) -> None:
+    "Do in the workbench what a person does, and see that it answers."
+    page = watched.page
+    page.set_default_timeout(60_000)
+    page.goto(address)
+    page.get_by_text("| Idle").wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.get_by_text("Move the threshold: hectares are counted then.").wait_for()
+    assert page.get_by_text("this chip's F1").count() == 1
+    page.locator(".bk-Button").get_by_text("wrong", exact=True).first.click()
+    page.get_by_text("1 marks in").wait_for()
+    handles = page.locator(".noUi-handle")
+    handles.last.press("ArrowRight")
+    page.get_by_text("At 0.505").wait_for()
+    assert page.get_by_text("60.0 ha").count() == 1
+    handles.first.press("ArrowRight")
+    page.get_by_role("cell", name="0.505").first.wait_for()
+    watched.keep("workbench", folder)
+    canvas = page.locator(".bk-Figure").last
+    box = canvas.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.get_by_text("probability", exact=True).last.wait_for()
+    assert not watched.troubles, watched.troubles
 
 
 def test_a_report_shows_only_what_is_its_own(cli: CommandLine, compared: str, tmp_path: Path):
