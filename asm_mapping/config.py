@@ -7,10 +7,10 @@ __all__ = ['ODD', 'Phrase', 'Name', 'Composed', 'FOREIGN', 'BROUGHT', 'NO_NETWOR
            'LONGEST_TOML', 'PART', 'DEEP_KEY', 'MARK', 'KEPT_BY_MAPS', 'HOLDER', 'RECORD', 'UserError', 'meant',
            'one_line', 'folder_name', 'findings', 'safe_text', 'composed', 'project_root', 'data_root', 'runs_root',
            'watched_from_outside', 'start_patience', 'tuning_storage', 'shared_data', 'own_proj', 'leave_foreign',
-           'network_allowed', 'stay_local', 'regular_file', 'read_text', 'encoding_of', 'read_toml', 'own_folder',
-           'hidden_folder', 'work_beside', 'sweep', 'whole_file', 'write_json', 'plain', 'Record', 'read_json',
-           'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'HeldError', 'only_one', 'facts_of', 'as_written',
-           'read_record', 'note_files', 'foreign_in', 'refuse_taken', 'note_folder', 'whole_folder']
+           'without', 'network_allowed', 'stay_local', 'regular_file', 'read_text', 'encoding_of', 'read_toml',
+           'own_folder', 'hidden_folder', 'work_beside', 'sweep', 'whole_file', 'write_json', 'plain', 'Record',
+           'read_json', 'keep_freed_memory', 'sha256_of_file', 'sha256_of', 'HeldError', 'only_one', 'facts_of',
+           'as_written', 'read_record', 'note_files', 'foreign_in', 'refuse_taken', 'note_folder', 'whole_folder']
 
 # %% ../nbs/00_config.ipynb #7b4033b5
 import codecs
@@ -32,7 +32,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, ValidationError
 
@@ -184,6 +184,19 @@ def leave_foreign() -> None:
         os.environ.pop(name, None)
     if read := sys.modules.get("rasterio.env"):  # which has taken them at its import
         read.set_proj_data_search_path(str(own))
+
+# %% ../nbs/00_config.ipynb #9809a328
+@contextmanager
+def without(name: str) -> Iterator[None]:
+    "Import modules as if another one, which they can do without, were not installed."
+    hidden = name not in sys.modules
+    if hidden:
+        cast(dict[str, Any], sys.modules)[name] = None  # which an import takes as missing
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[name]
 
 # %% ../nbs/00_config.ipynb #9eca739a
 NO_NETWORK = {

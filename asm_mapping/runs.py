@@ -31,12 +31,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import papermill
 import psutil
 import torch
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
-from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import Unicode, default
 from traitlets.config import Config
@@ -64,6 +62,7 @@ from asm_mapping.config import (
     runs_root,
     sha256_of,
     start_patience,
+    without,
 )
 from .demo import write_demo_scene
 from .encoders import DEFAULT_WEIGHTS, whole_paths
@@ -120,6 +119,11 @@ from .unet import MODALITIES, Architecture, count_parameters
 # %% ../nbs/51_runs.ipynb #12b7776b
 if TYPE_CHECKING:
     from asm_mapping.tuning import Search, Study
+
+# %% ../nbs/51_runs.ipynb #0062fc11
+with without("rfc3987_syntax"):
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
 
 # %% ../nbs/51_runs.ipynb #016c7953
 LOADING_SHARE = 0.15  # of a step's time that loading and the optimiser add to the network's
