@@ -64,8 +64,9 @@ class Int8Recipe:
 
 INT8_RECIPES = (  # the fastest first
     Int8Recipe("everything in 8 bits", overflows=True),
-    Int8Recipe("the first six convolutions in float, weights of 7 bits", 6),
-    Int8Recipe("the encoders in float, weights of 7 bits", float("inf")),
+    Int8Recipe("the first 6 convolutions in float, weights of 7 bits", 6),
+    Int8Recipe("the first 12 convolutions in float, weights of 7 bits", 12),
+    Int8Recipe("the first 18 convolutions in float, weights of 7 bits", 18),
 )
 
 # %% ../nbs/42_quantise.ipynb #62fd516f
