@@ -91,6 +91,12 @@ def test_report_without_quarto_opens_from_disk(cli: CommandLine, compared: str):
             r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//[^\"]*", text
         )
         assert not remote, f"{page.name} wants the network: {remote[:3]}"
+        for image in re.findall(r"<img [^>]*>", text):
+            assert re.search(r' alt="[^"]+" width="\d+" height="\d+"', image), page.name
+        assert len(text) < 3_000_000
+    first = (site / "index.html").read_text(encoding="utf-8")
+    assert "On tiny " in first and "reports/pages/tiny-sar-fold-0.html" in first
+    assert (site / "reports/files/tiny/tables/scores.csv").exists()
 
 
 def test_the_report_in_a_browser_without_a_network(
