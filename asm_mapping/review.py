@@ -11,6 +11,7 @@ __all__ = ['RUN_NAME', 'Bounds', 'LABEL_COLUMNS', 'Marks', 'CHIP_VERDICTS', 'SIT
 # %% ../nbs/70_review.ipynb #b8bd8e91
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,13 +54,15 @@ def find_runs(
     folder: Path,  # runs/NAME
 ) -> pd.DataFrame | None:  # as `compare.gather_runs` gives it; None: nothing is finished
     "Gather what is there of a comparison, whatever was asked for."
-    arms = {path.name: fold_folders(path) for path in sorted(Path(folder).glob("*"))}
-    found = [RUN_NAME.fullmatch(run.name) for runs in arms.values() for run in runs]
-    numbers = [(int(name[1]), int(name[2] or 0)) for name in found if name]
-    if not numbers:
+    paths = [run for arm in sorted(Path(folder).glob("*")) for run in fold_folders(arm)]
+    named = {run: RUN_NAME.fullmatch(run.name) for run in paths}
+    found = {run: name for run, name in named.items() if name}
+    if not found:
         return None
+    numbers = [(int(name[1]), int(name[2] or 0)) for name in found.values()]
+    arms = tuple(dict.fromkeys(run.parent.name for run in found))
     folds, seeds = (1 + max(places) for places in zip(*numbers, strict=True))
-    return gather_runs(folder, tuple(n for n, r in arms.items() if r), folds=folds, seeds=seeds)
+    return gather_runs(folder, arms, folds=folds, seeds=seeds)
 
 # %% ../nbs/70_review.ipynb #a8bd45fb
 class Place(NamedTuple):
@@ -108,20 +111,22 @@ def open_arms(
             arm.places[kept.chip] = place
     return arms
 
-# %% ../nbs/70_review.ipynb #4e5f7d10
+# %% ../nbs/70_review.ipynb #ec8dfd59
 @dataclass
 class Tally:
     "An arm's scored pixels over all its test chips, by bin of logit."
 
     counts: ScoreCounts = field(default_factory=ScoreCounts)
     hectares: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, BINS)))
+    own: Counter = field(default_factory=Counter)  # tp, fp, fn, ha: each fold at its threshold
 
-    def add(self, logits: np.ndarray, mask: np.ndarray, scored: np.ndarray, pixel_ha: float):
-        "Add a chip."
-        one = ScoreCounts()
-        one.add(logits, mask, scored)
+    def add(self, one: ScoreCounts, threshold: float, pixel_ha: float) -> None:
+        "Add a chip, and the threshold of the run that tested it."
         self.counts += one
         self.hectares += pixel_ha * np.stack([one.negative, one.positive])
+        found = one.scores(threshold)
+        self.own.update({name: found[name] for name in ("tp", "fp", "fn")})
+        self.own["ha"] += pixel_ha * (found["tp"] + found["fp"])
 
     @cached_property
     def steps(self) -> pd.DataFrame:  # row: edge; f1, precision, recall, hectares
@@ -139,12 +144,18 @@ class Tally:
         "Give scores and hectares at a probability."
         return self.steps.iloc[edge_of(threshold)]
 
+    def at_own(self) -> pd.Series:  # f1, precision, recall, hectares
+        "Give scores and hectares where every fold keeps its own threshold."
+        scores = scores_of(*(self.own[name] for name in ("tp", "fp", "fn")))
+        kept = {name: float(scores[name]) for name in ("f1", "precision", "recall")}
+        return pd.Series(kept | {"hectares": self.own["ha"]})
+
     @property
     def labelled_ha(self) -> float:
         "Hectares of mines in the labels."
         return float(self.hectares[1].sum())
 
-# %% ../nbs/70_review.ipynb #ebfb85a2
+# %% ../nbs/70_review.ipynb #980d828f
 def tally_arms(
     store: Store, arms: Mapping[str, Arm]
 ) -> tuple[pd.DataFrame, dict[str, Tally]]:  # a row a chip: fold, error, disagreement, arms
@@ -157,7 +168,9 @@ def tally_arms(
             logits = arm.logits(chip)
             if logits is None:
                 continue
-            tallies[name].add(logits, mask, scored, pixel_ha)
+            counts = ScoreCounts()
+            counts.add(logits, mask, scored)
+            tallies[name].add(counts, arm.threshold(chip), pixel_ha)
             said.append((expit(logits) >= arm.threshold(chip))[scored])
             row |= {"fold": arm.places[chip].fold, name: np.nan}
             if scored.any():
@@ -201,13 +214,13 @@ def read_part(
     west, south, east, north = rasterio.windows.bounds(window, source.transform)
     return values, (west, south, east, north)
 
-# %% ../nbs/70_review.ipynb #700c8363
+# %% ../nbs/70_review.ipynb #45452bb2
 def hectares_by_value(
     path: Path,  # MAP.tif
 ) -> NDArray[np.float64]:  # (MAP_STEPS + 1,) hectares from each map value up
     "Count a map, block by block."
     found, grid = np.zeros(256), open_map(path, 0.5).grid
-    with open_raster(path) as source:
+    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), open_raster(path) as source:
         for window in cover_raster(source.height, source.width, BLOCK):
             row, column = int(window.row_off), int(window.col_off)
             part = sub_grid(grid, row, column, int(window.height), int(window.width))
@@ -215,7 +228,7 @@ def hectares_by_value(
             found += np.bincount(values.ravel(), minlength=256) * pixel_area_ha(part)[0]
     return found[: MAP_STEPS + 1][::-1].cumsum()[::-1]
 
-# %% ../nbs/70_review.ipynb #45452bb2
+# %% ../nbs/70_review.ipynb #3b14f636
 def values_at(
     maps: Mapping[str, rasterio.DatasetReader],  # open maps by name
     crs: rasterio.crs.CRS,  # of the place

@@ -106,9 +106,10 @@ def html_table(rows: Sequence[Mapping[str, object]]) -> str:
     "Lay out a table."
     if not rows:
         return ""
-    heads = "".join(f"<th style='text-align:left'>{escape(str(name))}</th>" for name in rows[0])
+    look = "style='text-align:left;padding-right:14px'"
+    heads = "".join(f"<th {look}>{escape(str(name))}</th>" for name in rows[0])
     lines = [
-        "".join(f"<td style='padding-right:14px'>{escape(str(v))}</td>" for v in line.values())
+        "".join(f"<td {look}>{escape(str(value))}</td>" for value in line.values())
         for line in rows
     ]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
@@ -221,7 +222,13 @@ class ChipBench:
     y: Range1d = field(default_factory=lambda: Range1d(0, 1))
     threshold: Slider = field(
         default_factory=lambda: Slider(
-            start=0, end=1, value=0.5, step=0.005, title="Threshold for all arms", width=420
+            start=0,
+            end=1,
+            value=0.5,
+            step=0.005,
+            title="Threshold for all arms",
+            format="0.000",
+            width=420,
         )
     )
     own: RadioButtonGroup = field(
@@ -284,7 +291,10 @@ def show_chip(bench: ChipBench) -> None:
         return
     store, number = bench.store, bench.store.number(bench.chip)
     rows, columns = store.size(number)
-    images = {role: chip_image(store, number, role, bench.limits[role]) for role in store.roles}
+    images = {
+        f"{role} image": chip_image(store, number, role, bench.limits[role])
+        for role in store.roles
+    }
     for name, image in (images | {"mask": mask_image(store.mask(number))}).items():
         bench.pictures[name].data = {"image": [packed(image)], "dw": [columns], "dh": [rows]}
     side = max(rows, columns)
@@ -316,20 +326,17 @@ def show_scores(bench: ChipBench) -> None:
     one, rows = bench.own.active == 1, []
     bench.line.update(location=bench.threshold.value, visible=one)
     for arm, tally in bench.tallies.items():
-        own = float(np.mean(list(bench.arms[arm].thresholds.values())))
-        level = bench.threshold.value if one else own
-        at = tally.at(level)
+        at = tally.at(bench.threshold.value) if one else tally.at_own()
+        levels = [bench.threshold.value] if one else bench.arms[arm].thresholds.values()
         rows.append({
-            "arm": modality_name(arm), "threshold": f"{level:.3f}", "F1": written(at["f1"]),
-            "precision": written(at["precision"]), "recall": written(at["recall"]),
-            "found, ha": f"{at['hectares']:,.1f}", "labelled, ha": f"{tally.labelled_ha:,.1f}",
+            "arm": modality_name(arm), "threshold": ", ".join(f"{t:.3f}" for t in levels),
+            "F1": written(at["f1"]), "precision": written(at["precision"]),
+            "recall": written(at["recall"]), "found, ha": f"{at['hectares']:,.1f}",
+            "labelled, ha": f"{tally.labelled_ha:,.1f}",
             "this chip's F1": written(chip_f1(bench, arm, bench.chip), ".2f")
             if bench.chip else "-",
         })  # fmt: skip
-    text = html_table(rows)
-    if rows and not one:
-        text += "<i>All folds at the mean of the thresholds that their runs chose.</i>"
-    bench.scores.text = text or "No finished runs: chips and masks alone."
+    bench.scores.text = html_table(rows) or "No finished runs: chips and masks alone."
 
 # %% ../nbs/71_workbench.ipynb #24988add
 ORDERS = {  # how: column, rising
@@ -390,6 +397,7 @@ def chip_map(bench: ChipBench, base_map: bool) -> Any:
             ("mark", "@mark")]  # fmt: skip
     plot.add_tools(HoverTool(renderers=[small], tooltips=tips))
     plot.axis.visible = bool(located)
+    plot.xaxis.axis_label, plot.yaxis.axis_label = "Longitude (°)", "Latitude (°)"
     return plot
 
 
@@ -429,8 +437,8 @@ def ask_pixel(bench: ChipBench, x: float, y: float) -> None:
 
 def chip_panels(bench: ChipBench) -> list[Any]:
     "Make an empty panel for each sensor, the mask and each arm."
-    names = {role: f"{ROLE_NAMES[role]} image" for role in bench.store.roles}
-    names |= {"mask": "Mask", **{arm: modality_name(arm) for arm in bench.arms}}
+    names = {f"{role} image": f"{ROLE_NAMES[role]} image" for role in bench.store.roles}
+    names |= {"mask": "Mask", **{arm: f"Model: {modality_name(arm)}" for arm in bench.arms}}
     plots = []
     for name, head in names.items():
         source = ColumnDataSource({"image": [], "dw": [], "dh": []})
@@ -456,7 +464,8 @@ def score_curves(bench: ChipBench) -> Any:
                   color=style_of(arm)[0], legend_label=modality_name(arm))  # fmt: skip
     plot.add_layout(bench.line)
     if bench.tallies:
-        plot.legend.update(location="bottom_center", label_text_font_size="8pt", padding=2)
+        plot.legend.update(label_text_font_size="8pt", padding=2, border_line_color=None)
+        plot.add_layout(plot.legend[0], "right")
     return plot
 
 
@@ -483,13 +492,14 @@ def lay_out_chips(bench: ChipBench, base_map: bool) -> Any:
     bench.threshold.on_change("value_throttled", lambda attr, old, new: show_arms(bench))
     for buttons in (bench.own, bench.shown):
         buttons.on_change("active", lambda attr, old, new: show_again(bench))
-    panels = chip_panels(bench)
+    panels, images = chip_panels(bench), len(bench.store.roles) + 1
+    arms = panels[images:]
     picking = column(row(order, name), chip_list(bench), row(before, after))
     marks = mark_row(bench.review, CHIP_VERDICTS, lambda: bench.chip, lambda: show_mark(bench))
     whole = column(
         row(column(by, chip_map(bench, base_map), bench.key), picking),
         bench.about, row(bench.shown, Div(text=error_key())),
-        *(row(*panels[start : start + 5]) for start in range(0, len(panels), 5)),
+        row(*panels[:images]), *(row(*arms[n : n + 5]) for n in range(0, len(arms), 5)),
         bench.pixel, row(bench.own, bench.threshold), row(score_curves(bench), bench.scores),
         marks,
     )  # fmt: skip
@@ -570,7 +580,13 @@ class MapBench:
     )
     threshold: Slider = field(
         default_factory=lambda: Slider(
-            start=0, end=1, value=0.5, step=1 / MAP_STEPS, title="Threshold", width=420
+            start=0,
+            end=1,
+            value=0.5,
+            step=1 / MAP_STEPS,
+            title="Threshold",
+            format="0.000",
+            width=420,
         )
     )
     area: Div = field(default_factory=lambda: Div(width=780))
@@ -691,7 +707,6 @@ def go_to_site(bench: MapBench, name: str) -> None:
         return
     west, south, east, north = found.total_bounds
     room = 1.5 * max(east - west, north - south)
-    bench.chosen = name
     move_to(bench, (west - room, south - room, east + room, north + room))
     middle = found.geometry.iloc[0].representative_point()
     ask_place(bench, middle.x, middle.y)
@@ -760,6 +775,7 @@ def draw_map(bench: MapBench) -> Any:
                   tools="pan,wheel_zoom,reset", active_scroll="wheel_zoom",
                   background_fill_color="#f2f2f2")  # fmt: skip
     plot.grid.visible = False
+    bench.x.min_interval = 20 * abs(bench.source.transform.a)  # pixels, on the screen's width
     layers = [
         plot.image_rgba("image", x="x", y="y", dw="dw", dh="dh", source=bench.ground),
         plot.image("image", x="x", y="y", dw="dw", dh="dh", source=bench.values,

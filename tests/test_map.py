@@ -8,7 +8,9 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+from browser import look_at_page, move_map
 from helpers import PIXEL_M, CommandLine, finish, wait_for, wait_until_gone, write_raster
+from playwright.sync_api import Browser
 from test_disk import limit_files
 
 from asm_mapping.config import FOREIGN
@@ -65,6 +67,12 @@ def test_the_map_stands_where_the_scene_stands(whole: Path, scene: Path):
         assert made.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     hidden = {path.name for path in whole.parent.glob(".*")}
     assert hidden == {".whole.tif.asm"} and not list(whole.parent.glob(".*/work"))
+
+
+def test_the_page_of_the_map_in_a_browser(whole: Path, chromium: Browser, tmp_path: Path):
+    pytest.importorskip("asm_mapping.map_page")  # which writes it
+    look_at_page(chromium, whole.with_suffix(".html"), tmp_path)
+    move_map(chromium, whole.with_suffix(".html"), tmp_path)
 
 
 def test_another_programs_proj_and_gdal_change_nothing(
