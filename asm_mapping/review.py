@@ -11,7 +11,6 @@ __all__ = ['RUN_NAME', 'Bounds', 'LABEL_COLUMNS', 'Marks', 'CHIP_VERDICTS', 'SIT
 # %% ../nbs/70_review.ipynb #b8bd8e91
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -118,14 +117,17 @@ class Tally:
 
     counts: ScoreCounts = field(default_factory=ScoreCounts)
     hectares: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, BINS)))
-    own: Counter = field(default_factory=Counter)  # tp, fp, fn, ha: each fold at its threshold
+    own: dict[str, float] = field(  # each fold at its threshold
+        default_factory=lambda: dict.fromkeys(("tp", "fp", "fn", "ha"), 0.0)
+    )
 
     def add(self, one: ScoreCounts, threshold: float, pixel_ha: float) -> None:
         "Add a chip, and the threshold of the run that tested it."
         self.counts += one
         self.hectares += pixel_ha * np.stack([one.negative, one.positive])
         found = one.scores(threshold)
-        self.own.update({name: found[name] for name in ("tp", "fp", "fn")})
+        for name in ("tp", "fp", "fn"):
+            self.own[name] += found[name]
         self.own["ha"] += pixel_ha * (found["tp"] + found["fp"])
 
     @cached_property
