@@ -112,7 +112,12 @@ def explain_colours(
     picture.legend(handles=handles, loc="outside lower center", ncols=columns)
     if drawn is not None:
         bar = picture.colorbar(
-            drawn, ax=axes, location="right", shrink=0.4, aspect=30, pad=0.02
+            drawn,
+            ax=axes,
+            location="right",
+            shrink=min(0.4, 3 / picture.get_figheight()),
+            aspect=25,
+            pad=0.02,
         )
         bar.set_label("Probability")
 
@@ -149,7 +154,7 @@ def radar_key(store: Store) -> list[Patch]:
     sensor = store.manifest.role("sar").sensor
     if band_index(sensor, "vv") is None or band_index(sensor, "vh") is None:
         return [Patch(facecolor="0.5", label=f"SAR image: {sensor.bands[0]}")]
-    names = {"red": "VV", "green": "VH", "blue": "VV \N{MINUS SIGN} VH"}
+    names = {"red": "VV", "lime": "VH", "blue": "VV \N{MINUS SIGN} VH"}
     return [
         Patch(facecolor=colour, label=f"SAR image: {name}") for colour, name in names.items()
     ]
