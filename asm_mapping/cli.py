@@ -9,7 +9,8 @@ __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'A
            'told_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words',
            'tell_lost', 'tell_failed', 'tell_comparison', 'compare', 'demo', 'tune', 'tell_tuning', 'told_scores',
            'tell_evaluation', 'evaluate', 'robustness', 'report', 'publish', 'runs', 'benchmark', 'predict', 'tell_map',
-           'polygons', 'quantise', 'chips', 'parse_expected', 'area_sample', 'area_estimate', 'parse_values', 'run_cli']
+           'polygons', 'quantise', 'export', 'chips', 'parse_expected', 'area_sample', 'area_estimate', 'parse_values',
+           'run_cli']
 
 # %% ../nbs/53_cli.ipynb #527b36e4
 import contextlib
@@ -648,6 +649,24 @@ def quantise(
         f"{1 - card['class_agreement']:.1%} of pixels changed class ({card['made_by']})"
     )
     say(f"next: asm-mapping predict {run} --optical A.tif --sar B.tif --out MAP.tif")
+
+# %% ../nbs/53_cli.ipynb #7eec8075
+@offered("Map", "export runs/demo/optical/final --out model.onnx")
+def export(
+    run: Annotated[Path, typer.Argument(help="finished run folder")],
+    out: Annotated[Path, typer.Option(help="MODEL.onnx; MODEL.json stands beside it")],
+    px: Annotated[int, typer.Option(help="side of a window, pixels")] = 512,
+    overwrite: Overwrite = False,
+) -> None:
+    "Write a run as one ONNX file for QGIS's Deepness and others: stored values in."
+    from asm_mapping.export import export_model
+    from asm_mapping.predict import model_folder
+
+    item, fits = export_model(model_folder(run), out, px, overwrite)
+    inputs = " and ".join(one["name"] for one in item["properties"]["mlm:input"])
+    say(f"wrote {out}: {inputs} in, the probability of a mine out; {out.with_suffix('.json')}")
+    if not fits:
+        say("Deepness takes a model of one input as fine as its output: this is none for it")
 
 # %% ../nbs/53_cli.ipynb #8845b752
 @offered("Map", "chips --optical s2.tif --labels mines.gpkg --out data/mine")
