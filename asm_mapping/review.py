@@ -6,15 +6,14 @@
 __all__ = ['RUN_NAME', 'Bounds', 'LABEL_COLUMNS', 'Marks', 'CHIP_VERDICTS', 'SITE_VERDICTS', 'AT_ONCE', 'find_runs', 'Place',
            'Arm', 'open_arms', 'Tally', 'tally_arms', 'map_window', 'read_part', 'hectares_by_value', 'values_at',
            'label_rows', 'mask_polygons', 'marked_chips', 'marked_sites', 'no_mines_file', 'read_marks', 'write_labels',
-           'open_sites', 'Review', 'review_chips', 'review_sites']
+           'open_sites', 'Review', 'labels_before', 'review_chips', 'review_sites']
 
 # %% ../nbs/70_review.ipynb #b8bd8e91
 import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -118,14 +117,17 @@ class Tally:
 
     counts: ScoreCounts = field(default_factory=ScoreCounts)
     hectares: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, BINS)))
-    own: Counter = field(default_factory=Counter)  # tp, fp, fn, ha: each fold at its threshold
+    own: dict[str, float] = field(  # each fold at its own threshold
+        default_factory=lambda: dict.fromkeys(("tp", "fp", "fn", "ha"), 0.0)
+    )
 
     def add(self, one: ScoreCounts, threshold: float, pixel_ha: float) -> None:
         "Add a chip, and the threshold of the run that tested it."
         self.counts += one
         self.hectares += pixel_ha * np.stack([one.negative, one.positive])
         found = one.scores(threshold)
-        self.own.update({name: found[name] for name in ("tp", "fp", "fn")})
+        for name in ("tp", "fp", "fn"):
+            self.own[name] += found[name]
         self.own["ha"] += pixel_ha * (found["tp"] + found["fp"])
 
     @cached_property
@@ -384,7 +386,7 @@ class Review:
 
     out: Path  # .gpkg
     chips: GeoDataFrame | None = None  # chip, geometry
-    drawn: GeoDataFrame | None = None  # labels of the chips before the review
+    drawn: Callable[[], GeoDataFrame] | None = None  # the chips' labels before the review
     sites: GeoDataFrame | None = None  # id, geometry; instead of chips
     marks: dict[str, tuple[str, str]] = field(init=False)
 
@@ -411,18 +413,24 @@ class Review:
         if self.sites is not None:
             write_labels(self.out, *marked_sites(self.sites, self.marks))
         elif self.drawn is not None and self.chips is not None:
-            write_labels(self.out, marked_chips(self.drawn, self.chips, self.marks))
+            write_labels(self.out, marked_chips(self.drawn(), self.chips, self.marks))
 
 # %% ../nbs/70_review.ipynb #e16c83b1
+def labels_before(store: Store, labels: str | Path) -> GeoDataFrame:  # rows of a label file
+    "Read the labels that a review begins from; asked for by the first mark."
+    if not labels:
+        return mask_polygons(store)
+    drawn = read_polygons(labels).shapes
+    return drawn.assign(**{name: "" for name in ("name", "verdict", "note")})
+
+
 def review_chips(
     store: Store,
     out: Path,  # .gpkg
     labels: str | Path = "",  # the polygons that the masks were drawn from; none: the masks
 ) -> Review:
     "Open the review of a dataset."
-    drawn = read_polygons(labels).shapes if labels else mask_polygons(store)
-    for column in ("name", "verdict", "note"):
-        drawn[column] = drawn[column] if column in drawn else ""
+    drawn = cache(partial(labels_before, store, labels))
     return Review(Path(out), chips=store.chips[["chip", "geometry"]], drawn=drawn)
 
 
