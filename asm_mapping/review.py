@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['RUN_NAME', 'Bounds', 'LABEL_COLUMNS', 'Marks', 'CHIP_VERDICTS', 'SITE_VERDICTS', 'AT_ONCE', 'find_runs', 'Place',
-           'Arm', 'open_arms', 'Tally', 'tally_arms', 'map_window', 'read_part', 'hectares_by_value', 'values_at',
-           'label_rows', 'mask_polygons', 'marked_chips', 'marked_sites', 'no_mines_file', 'read_marks', 'write_labels',
-           'open_sites', 'Review', 'review_chips', 'review_sites']
+           'Arm', 'open_arms', 'Tally', 'tally_arms', 'map_window', 'read_part', 'values_at', 'label_rows',
+           'mask_polygons', 'marked_chips', 'marked_sites', 'no_mines_file', 'read_marks', 'write_labels', 'open_sites',
+           'Review', 'labels_before', 'review_chips', 'review_sites']
 
 # %% ../nbs/70_review.ipynb #b8bd8e91
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -32,14 +32,12 @@ from scipy.special import expit
 
 from .compare import finished, gather_runs
 from .config import UserError
-from .grid import pixel_area_ha
 from .inputs import open_raster
 from .labels import read_polygons
 from .map_files import NODATA
 from .metrics import BINS, MAP_STEPS, ScoreCounts, edge_of, scores_of
-from .mosaic import sub_grid
 from .outputs import own_files
-from .polygons import BLOCK, cover_raster, map_to_sites, open_map, read_sites
+from .polygons import map_to_sites, open_map, read_sites
 from .run import fold_folders, predictions_of
 from .shapes import read_shapes
 from .sites import chip_pixel_ha
@@ -117,7 +115,7 @@ class Tally:
 
     counts: ScoreCounts = field(default_factory=ScoreCounts)
     hectares: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, BINS)))
-    own: dict[str, float] = field(  # each fold at its threshold
+    own: dict[str, float] = field(  # each fold at its own threshold
         default_factory=lambda: dict.fromkeys(("tp", "fp", "fn", "ha"), 0.0)
     )
 
@@ -215,20 +213,6 @@ def read_part(
     values = source.read(window=window, out_shape=size, masked=True)
     west, south, east, north = rasterio.windows.bounds(window, source.transform)
     return values, (west, south, east, north)
-
-# %% ../nbs/70_review.ipynb #45452bb2
-def hectares_by_value(
-    path: Path,  # MAP.tif
-) -> NDArray[np.float64]:  # (MAP_STEPS + 1,) hectares from each map value up
-    "Count a map, block by block."
-    found, grid = np.zeros(256), open_map(path, 0.5).grid
-    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), open_raster(path) as source:
-        for window in cover_raster(source.height, source.width, BLOCK):
-            row, column = int(window.row_off), int(window.col_off)
-            part = sub_grid(grid, row, column, int(window.height), int(window.width))
-            values = source.read(1, window=window)
-            found += np.bincount(values.ravel(), minlength=256) * pixel_area_ha(part)[0]
-    return found[: MAP_STEPS + 1][::-1].cumsum()[::-1]
 
 # %% ../nbs/70_review.ipynb #3b14f636
 def values_at(
@@ -386,7 +370,7 @@ class Review:
 
     out: Path  # .gpkg
     chips: GeoDataFrame | None = None  # chip, geometry
-    drawn: GeoDataFrame | None = None  # labels of the chips before the review
+    drawn: Callable[[], GeoDataFrame] | None = None  # the chips' labels before the review
     sites: GeoDataFrame | None = None  # id, geometry; instead of chips
     marks: dict[str, tuple[str, str]] = field(init=False)
 
@@ -413,18 +397,24 @@ class Review:
         if self.sites is not None:
             write_labels(self.out, *marked_sites(self.sites, self.marks))
         elif self.drawn is not None and self.chips is not None:
-            write_labels(self.out, marked_chips(self.drawn, self.chips, self.marks))
+            write_labels(self.out, marked_chips(self.drawn(), self.chips, self.marks))
 
 # %% ../nbs/70_review.ipynb #e16c83b1
+def labels_before(store: Store, labels: str | Path) -> GeoDataFrame:  # rows of a label file
+    "Read the labels that a review begins from; asked for by the first mark."
+    if not labels:
+        return mask_polygons(store)
+    drawn = read_polygons(labels).shapes
+    return drawn.assign(**{name: "" for name in ("name", "verdict", "note")})
+
+
 def review_chips(
     store: Store,
     out: Path,  # .gpkg
     labels: str | Path = "",  # the polygons that the masks were drawn from; none: the masks
 ) -> Review:
     "Open the review of a dataset."
-    drawn = read_polygons(labels).shapes if labels else mask_polygons(store)
-    for column in ("name", "verdict", "note"):
-        drawn[column] = drawn[column] if column in drawn else ""
+    drawn = cache(partial(labels_before, store, labels))
     return Review(Path(out), chips=store.chips[["chip", "geometry"]], drawn=drawn)
 
 

@@ -61,6 +61,7 @@ from .dataset_plots import FOLD_COLOURS, chip_image, display_limits, mask_image
 from .drawing import ROLE_NAMES, style_of
 from .inputs import open_raster
 from .map_files import NODATA
+from .map_page import hectares_by_step
 from .metrics import MAP_STEPS, threshold_of
 from .polygons import open_map
 from .prediction_plots import ERRORS, error_image, f1_of, natural_colour, read_over
@@ -71,7 +72,6 @@ from asm_mapping.review import (
     Bounds,
     Review,
     Tally,
-    hectares_by_value,
     map_window,
     read_part,
     tally_arms,
@@ -727,7 +727,7 @@ def show_threshold(bench: MapBench, count: bool = True) -> None:
     name, own = bench.shown.value, bench.thresholds[bench.shown.value]
     whose = f"The map's own threshold is {own:.3f}. " if np.isfinite(own) else ""
     if count and name not in bench.hectares:
-        bench.hectares[name] = hectares_by_value(bench.paths[name])
+        bench.hectares[name] = hectares_by_step(open_map(bench.paths[name], 0.5))
     if name in bench.hectares:
         found, whole = bench.hectares[name][[level, 0]]
         at = f"At {level / MAP_STEPS:.3f}: <b>{found:,.1f} ha</b>"
