@@ -1,0 +1,50 @@
+"""A run as one ONNX file, against PyTorch on the chips of its dataset."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import rasterio
+import torch
+from helpers import CHIP_PX, CommandLine
+
+from asm_mapping.artefact import load_artefact
+from asm_mapping.calibration import through
+from asm_mapping.dataset import to_channels
+from asm_mapping.sensors import Sensor
+
+
+def farthest(model: Path, graph: Path, chips: list[Path], px: int) -> float:
+    "Find the largest difference of probability, over the upper left corners of optical chips."
+    network, card = load_artefact(model)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    part, gaps = card.roles["optical"], []
+    sensor = Sensor(**part["sensor"])
+    for path in chips:
+        with rasterio.open(path) as file:
+            values = file.read()[:, :px, :px].astype(np.float32)
+        empty = values != sensor.nodata if sensor.nodata is not None else np.isfinite(values)
+        valid = torch.from_numpy(empty.all(0)[None])
+        ways = sensor, part["derived"], card.statistics["optical"]
+        channels = to_channels([(values, valid[0].numpy())], valid, *ways)
+        with torch.inference_mode():
+            logits = network({"optical": channels, "optical_valid": valid})[0, 0].numpy()
+        expected = 1 / (1 + np.exp(-through(card.calibration, logits))) * valid[0].numpy()
+        (found,) = session.run(None, {"optical": values[None]})
+        gaps.append(float(np.abs(found[0, 0] - expected).max()))
+    return max(gaps)
+
+
+def test_an_exported_run_says_what_the_run_says(
+    cli: CommandLine, finished: Path, dataset: Path, tmp_path: Path
+):
+    out = tmp_path / "model.onnx"
+    told = cli.quickly("export", finished, "--out", out, "--px", CHIP_PX, status=0)
+    assert "optical in, the probability of a mine out" in told
+    chips = sorted((dataset.parent / "tiny/optical").glob("*.tif"))[:4]
+    assert farthest(finished / "model", out, chips, CHIP_PX) < 1e-4
+    item = json.loads(out.with_suffix(".json").read_text())
+    assert item["properties"]["mlm:input"][0]["bands"] == ["blue", "green", "red", "nir"]
+    again = cli.quickly("export", finished, "--out", out, "--px", CHIP_PX, status=1)
+    assert "--overwrite replaces it" in again
