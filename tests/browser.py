@@ -155,7 +155,7 @@ class Lab:
             start_new_session=True,
         )  # fmt: skip
 
-    def wait(self, seconds: float = 90) -> None:
+    def wait(self, seconds: float = 300) -> None:
         "Wait until it answers."
         end = time.monotonic() + seconds
         while True:

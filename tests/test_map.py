@@ -70,7 +70,6 @@ def test_the_map_stands_where_the_scene_stands(whole: Path, scene: Path):
 
 
 def test_the_page_of_the_map_in_a_browser(whole: Path, chromium: Browser, tmp_path: Path):
-    pytest.importorskip("asm_mapping.map_page")  # which writes it
     look_at_page(chromium, whole.with_suffix(".html"), tmp_path)
     move_map(chromium, whole.with_suffix(".html"), tmp_path)
 
