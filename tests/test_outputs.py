@@ -19,7 +19,7 @@ FAST = ("--px", 128, "--engine", "eager", "--threads", 1, "--no-page")
 CHIPS = ("--chip-px", 32, "--background-share", 0, "--optical-sensor", "planet_nicfi")
 BESIDE = (
     "map.tif", "map_class.tif", "map_sensors.tif", "map.qml", "map_class.qml",
-    "map_summary.json",
+    "map_sensors.qml", "map.qgs", "map_summary.json",
 )  # fmt: skip
 
 
