@@ -857,7 +857,7 @@ def render_report(
         for name, path in files.items():
             with whole_file(partial / "reports/files" / name) as copied:
                 shutil.copyfile(path, copied)
-        left_out += copy_moving_pages([*made], partial)
+        left_out += copy_moving_pages(pages, partial)
         left_out += faults_of(partial, len({page.group for page in pages}))
     return site / "index.html", lost + left_out
 
