@@ -630,7 +630,7 @@ def polygons(
     )  # fmt: skip
     done = "already there, of the same map and options: " if sites.before else "wrote "
     say(f"{done}{sites.text()}")
-    if shown := add_to_project(map_path, out):
+    if not sites.before and (shown := add_to_project(map_path, out)):
         say(shown)
 
 # %% ../nbs/53_cli.ipynb #d907326f

@@ -10,7 +10,7 @@ __all__ = ['MAP_TAGS', 'MOST_COLUMNS', 'BLOCK', 'MOST_PIXELS', 'PIECE', 'MOST', 
            'join_pieces', 'bounds_ha', 'fill_holes', 'outline_boxes', 'must_wait', 'Rules', 'tell_of_specks',
            'set_free', 'whole_sites', 'counted', 'describe_sites', 'add_style', 'geopackage', 'geoparquet',
            'in_degrees', 'geojson', 'files_beside', 'open_output', 'SitesSummary', 'sites_plan', 'write_sites',
-           'map_to_sites', 'add_to_project', 'read_sites', 'show_sites']
+           'map_to_sites', 'is_of_map', 'add_to_project', 'read_sites', 'show_sites']
 
 # %% ../nbs/47_polygons.ipynb #75fe860c
 import importlib.metadata
@@ -907,11 +907,16 @@ def map_to_sites(
     return summary
 
 # %% ../nbs/47_polygons.ipynb #74cfb683
+def is_of_map(layer: Path, tags: dict[str, str]) -> bool:
+    "Say whether a layer's file was made with the map whose tags these are."
+    return layer.exists() and look_at(layer)[2].get("ASM_PLAN") == tags.get("ASM_PLAN")
+
+
 def add_to_project(
     map_path: Path,  # MAP.tif of asm-mapping predict
     sites: Path,  # as map_to_sites wrote it
 ) -> str:  # what became of the project; empty where there is none
-    "Show sites in the QGIS project beside their map."
+    "Show sites in the QGIS project beside their map, instead of those before."
     project = project_path(Path(map_path).absolute())
     name = project.name
     if not project.exists() or sites.suffix.lower() not in (".gpkg", ".geojson"):
@@ -925,7 +930,7 @@ def add_to_project(
     grid, _, tags = look_at(map_path)
     level = read_level(map_path, tags.get("ASM_THRESHOLD"), None, True)
     with claim(map_path, [project], overwrite=True, wait=600) as own:
-        layers = [layer for layer in LAYERS if layer_path(own.out, layer).exists()]
+        layers = [layer for layer in LAYERS if is_of_map(layer_path(own.out, layer), tags)]
         write_project(own, grid, cast(int, level), layers, sites)
     return f"{project} shows them in QGIS"
 

@@ -11,8 +11,8 @@ __all__ = ['ODD_JSON', 'IMAGE', 'STARTS', 'LARGEST_IMAGE', 'TAKEN', 'TAGS', 'LIN
            'Plainly', 'from_markdown', 'text_cells', 'raw_block', 'clean_part', 'read_options', 'is_noise',
            'shown_code', 'shown_output', 'size_of_png', 'page_notebook', 'notebook_of', 'reading_page', 'write_pages',
            'html_body', 'page_html', 'figure_html', 'output_html', 'fetches', 'faults_of', 'html_page', 'link_list',
-           'page_links', 'render_html', 'first_look', 'pages_of', 'write_front_page', 'run_quarto', 'copy_moving_pages',
-           'render_report', 'publish_tables', 'may_publish']
+           'page_links', 'render_html', 'first_look', 'pages_of', 'write_front_page', 'run_quarto', 'render_report',
+           'publish_tables', 'may_publish']
 
 # %% ../nbs/52_report.ipynb #2344ba5e
 import base64
@@ -256,7 +256,7 @@ def own_image(
     return image
 
 # %% ../nbs/52_report.ipynb #601811e5
-TAKEN = (".csv", ".toml", ".png")  # files that a link takes along
+TAKEN = (".csv", ".toml", ".png", ".html")  # files that a link takes along
 
 
 def own_link(
@@ -275,6 +275,10 @@ def own_link(
             return origin.pages[path]
         own = path.is_relative_to(origin.folder.resolve()) and path.suffix in TAKEN
         if not (own and path.is_file() and path.stat().st_size <= LARGEST_IMAGE):
+            return ""
+        moving = path.suffix == ".html"
+        if moving and not as_written(path, read_record(path).get(path.name, [])):
+            origin.lost.append(f"{path.name} is not, or no longer, what this program wrote")
             return ""
     except (OSError, ValueError):
         return ""
@@ -584,7 +588,7 @@ def write_pages(
             origin = Origin(page.notebook.parent, page.group, addresses, files)
             try:
                 made[page] = page_notebook(page, origin, order, names[page])
-            except (UserError, RecursionError) as error:
+            except (UserError, RecursionError, ValueError) as error:
                 lost.append(f"{page.notebook} makes no page: {error}")
                 continue
             lost += [f"{page.notebook}: {told}" for told in origin.lost]
@@ -825,21 +829,6 @@ def run_quarto(site: Path) -> bool:  # whether it made the site
         site.mkdir()
     return done.returncode == 0
 
-# %% ../nbs/52_report.ipynb #95d1fbde
-def copy_moving_pages(pages: list[Page], site: Path) -> list[str]:  # what is left out
-    "Copy the page in which a map can be moved, as this program wrote it, to the map's page."
-    lost = []
-    for page in pages:
-        moving = page.notebook.with_name(f"{page.notebook.stem}_page.html")
-        if not moving.is_file():
-            continue
-        if as_written(moving, read_record(moving).get(moving.name, [])):
-            with whole_file(site / f"reports/pages/{moving.name}") as partial:
-                shutil.copyfile(moving, partial)
-        else:
-            lost.append(f"{moving} is not, or no longer, what this program wrote")
-    return lost
-
 # %% ../nbs/52_report.ipynb #096d836c
 def render_report(
     names: list[str] | None = None,  # comparisons; all if None
@@ -857,7 +846,6 @@ def render_report(
         for name, path in files.items():
             with whole_file(partial / "reports/files" / name) as copied:
                 shutil.copyfile(path, copied)
-        left_out += copy_moving_pages(pages, partial)
         left_out += faults_of(partial, len({page.group for page in pages}))
     return site / "index.html", lost + left_out
 

@@ -870,11 +870,12 @@ def map_scenes(
     summary = predict(settings, say)
     if not page:
         return summary, None
-    write_moving_page(settings, summary, moving_page(book), say)
+    plain = write_moving_page(settings, summary, moving_page(book), say)
     images = [str(path.resolve()) for path in settings.optical]
     given = {
         "map_file": str(out.resolve()), "optical": images[0] if len(images) == 1 else "",
-        "sites_file": str(map_sites(out.resolve())), "page": moving_page(book).name,
+        "sites_file": str(map_sites(out.resolve())) if plain else "",
+        "page": moving_page(book).name,
     }  # fmt: skip
     with open_page(book, wait=600) as own:
         return summary, execute_page(template("62_map"), own, given)
@@ -885,17 +886,26 @@ MAP_MIN_HA = 0.1  # sites that come with a map are not smaller
 
 def write_moving_page(
     settings: MapSettings, summary: MapSummary, also: Path, say: Callable[[str], Any]
-) -> None:
+) -> bool:  # whether the sites beside the map are those of its own threshold
     "Write the sites of a finished map, show them in its QGIS project, and its own page."
     out = settings.out.absolute()
-    found = map_to_sites(out, map_sites(out), min_area_ha=MAP_MIN_HA)
-    say(f"wrote {found.text()}")
-    if shown := add_to_project(out, found.out):
-        say(shown)
+    sites_file, plain = map_sites(out), True
+    try:
+        found = map_to_sites(
+            out, sites_file, min_area_ha=MAP_MIN_HA, overwrite=settings.overwrite
+        )
+        say(found.text())
+        if not found.before and (shown := add_to_project(out, found.out)):
+            say(shown)
+    except UserError as error:  # sites of other rules, which somebody asked for
+        say(f"{error}; the map's page shows them as they are")
+        plain = False
     scenes, _ = open_inputs(settings, open_cards(settings.runs)[1])
-    sites = read_sites(found.out)
-    page = PageMap(open_map(out), summary, sites, found.out.name, MAP_MIN_HA, scenes)
+    page = PageMap(
+        open_map(out), summary, read_sites(sites_file), sites_file.name, MAP_MIN_HA, scenes
+    )
     say(f"wrote {write_map_page(page, [also])}, a page to move the map in")
+    return plain
 
 # %% ../nbs/51_runs.ipynb #3d37761b
 def map_demo(say: Callable[[str], Any] = print) -> Path | None:  # its page; None: no model

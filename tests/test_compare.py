@@ -142,7 +142,6 @@ def test_the_workbench_in_jupyterlab(
 def work(watched: Watched, address: str, folder: Path) -> None:
     "Do in the workbench what a person does, and see that it answers."
     page = watched.page
-    page.set_default_timeout(240_000)  # of a busy machine: it imports for ten seconds
     page.goto(address)
     page.get_by_text("| Idle").wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
