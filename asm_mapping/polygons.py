@@ -909,7 +909,10 @@ def map_to_sites(
 # %% ../nbs/47_polygons.ipynb #74cfb683
 def is_of_map(layer: Path, tags: dict[str, str]) -> bool:
     "Say whether a layer's file was made with the map whose tags these are."
-    return layer.exists() and look_at(layer)[2].get("ASM_PLAN") == tags.get("ASM_PLAN")
+    try:
+        return layer.exists() and look_at(layer)[2].get("ASM_PLAN") == tags.get("ASM_PLAN")
+    except UserError:  # a person's file of that name
+        return False
 
 
 def add_to_project(
