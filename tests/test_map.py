@@ -69,9 +69,18 @@ def test_the_map_stands_where_the_scene_stands(whole: Path, scene: Path):
     assert hidden == {".whole.tif.asm"} and not list(whole.parent.glob(".*/work"))
 
 
-def test_the_page_of_the_map_in_a_browser(whole: Path, chromium: Browser, tmp_path: Path):
-    look_at_page(chromium, whole.with_suffix(".html"), tmp_path)
-    move_map(chromium, whole.with_suffix(".html"), tmp_path)
+def test_the_page_of_the_map_in_a_browser(
+    cli: CommandLine, finished: Path, scene: Path, chromium: Browser, tmp_path: Path
+):
+    out = tmp_path / "map.tif"
+    words = ("predict", finished, "--optical", scene, "--out", out, *FAST[:-1])
+    assert "a page to move the map in" in cli.quickly(*words, status=0)
+    look_at_page(chromium, out.with_suffix(".html"), tmp_path)
+    move_map(chromium, out.with_suffix(".html"), tmp_path)
+    cli.quickly("report", "maps", status=0)
+    (moving,) = (cli.root / "reports/_site").rglob("map-*_page.html")
+    pages = [page.read_text("utf-8") for page in moving.parents[2].glob("pages/*.html")]
+    assert any(f"../files/maps/{moving.name}" in page for page in pages)
 
 
 def test_another_programs_proj_and_gdal_change_nothing(
