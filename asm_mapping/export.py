@@ -223,8 +223,7 @@ def export_model(
     with claim(out, [beside], overwrite=overwrite) as own:
         own.check()
         item = mlm_item(card, out, px, network)
-        with own.file(beside) as new:
-            write_json(new, item)
-        with own.file(out) as new:
-            new.write_bytes(onnx_bytes(network, card, px))
+        with own.file(out) as graph, own.file(beside) as told:  # both are made, or none
+            write_json(told, item)
+            graph.write_bytes(onnx_bytes(network, card, px))
     return item, bool(deepness_keys(card, px))
