@@ -29,20 +29,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
 from scipy import ndimage
 
 from .area import row_areas_ha
 from .config import UserError
-from .grid import Grid, ground_pixel
+from .grid import Grid, ground_pixel, near, warp
 from .inputs import open_raster
 from .map_files import NODATA, MapSummary
 from .metrics import MAP_STEPS
-from .mosaic import Scene
+from .mosaic import Scene, source_window, sub_grid
 from .outputs import own_file
 from .polygons import SourceMap, cover_raster, open_map, read_blocks
 from .sensors import LINEAR, Sensor, band_index
-from .sheet import Sheet
+from .sheet import Sheet, take, understand
 
 # %% ../nbs/48_map_page.ipynb #88e7e802
 def hectares_by_step(source: SourceMap) -> NDArray[np.float64]:  # (201,): at or above each step
@@ -80,8 +80,8 @@ def offered_levels(level: int | None) -> list[int]:  # steps of 1/200
     return sorted({*range(10, MAP_STEPS, 10)} | ({level} if level else set()))
 
 # %% ../nbs/48_map_page.ipynb #3155fd43
-def view_grid(grid: Grid, most_px: int) -> Grid:
-    "Make the grid that a page draws: the map's extent in no more pixels than are asked for."
+def view_grid(grid: Grid, most_px: float) -> Grid:
+    "Make the grid of a picture: the same extent in no more pixels than are asked for."
     step = max(1.0, max(grid.height, grid.width) / most_px)
     height, width = max(1, round(grid.height / step)), max(1, round(grid.width / step))
     scale = Affine.scale(grid.width / width, grid.height / height)
@@ -95,23 +95,23 @@ def read_values(path: Path, view: Grid) -> NDArray[np.uint8]:  # (row, column), 
         return made.read(1, out_shape=size, resampling=Resampling.average)
 
 
-def warp_sheet(sheet: Sheet, view: Grid, bands: int) -> NDArray[np.float32]:  # NaN: no data
-    "Warp a file of a scene to a page's pixels, in the sensor's numbers."
-    found = np.full((bands, view.height, view.width), np.nan, np.float32)
-    given: dict[str, Any] = {"nodata": sheet.nodata[0]} if sheet.nodata else {}
-    with (
-        open_raster(sheet.path) as source,
-        WarpedVRT(
-            source, crs=view.crs, transform=view.transform, height=view.height,
-            width=view.width, resampling=Resampling.average, **given,
-        ) as warped,
-    ):  # fmt: skip
-        recode = sheet.recode or [(1.0, 0.0)] * len(sheet.bands)
-        for (place, number), (factor, addend) in zip(sheet.bands, recode, strict=True):
-            band = warped.read(number, masked=True)
-            numbers = band.data.astype(np.float32) * factor + addend
-            found[place] = np.where(np.ma.getmaskarray(band), np.nan, numbers)
-    return found
+def warp_sheet(
+    sheet: Sheet, scene: Scene, view: Grid
+) -> tuple[np.ndarray, np.ndarray] | None:  # (band of the sheet, row, column), valid
+    "Bring a file of a scene to a page's pixels; None where they do not meet."
+    place = source_window(sheet.grid, view)
+    if place is None:
+        return None
+    row, column, height, width = place
+    if sheet.south_up:
+        row = sheet.grid.height - row - height
+    grid = sub_grid(near(sheet.grid, view), *place)
+    finest = 2 * max(height, width) * ground_pixel(grid) / ground_pixel(view)
+    grid, window = view_grid(grid, finest), Window(column, row, width, height)
+    with open_raster(sheet.path) as source:
+        layers = take(source, sheet, window, (grid.height, grid.width))
+    pixels = understand(layers[:, :: -1 if sheet.south_up else 1], sheet, scene.role)
+    return warp(pixels.values, pixels.valid, grid, view, scene.sensor)
 
 # %% ../nbs/48_map_page.ipynb #b6c006b4
 def shown_bands(sensor: Sensor, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -131,8 +131,12 @@ def scene_picture(scene: Scene, view: Grid) -> Image.Image | None:  # None: noth
     "Draw a scene as a person would look at it; light grey where it has no data."
     values = np.full((len(scene.sensor.bands), view.height, view.width), np.nan, np.float32)
     for sheet in scene.sheets:
-        found = warp_sheet(sheet, view, len(values))
-        values = np.where(np.isnan(values), found, values)
+        part = warp_sheet(sheet, scene, view)
+        if part is None:
+            continue
+        bands = [band for band, _ in sheet.bands]
+        new = np.isnan(values[bands]) & (part[1] > 0)
+        values[bands] = np.where(new, part[0], values[bands])
     shown = shown_bands(scene.sensor, values)
     valid = np.isfinite(shown).all(axis=0)
     if not valid.any():
