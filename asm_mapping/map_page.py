@@ -6,8 +6,8 @@
 __all__ = ['MOST_COUNTED', 'MOST_OUTLINED', 'PAGE_STYLE', 'BODY', 'SCRIPT_LAYERS', 'SCRIPT_SITES', 'SCRIPT_FRAME', 'SCRIPT_SCALE',
            'SCRIPT_MOVES', 'SCRIPT_POINTER', 'SCRIPT_START', 'KEYS', 'LAYER_WORDS', 'SCRIPTS', 'MOST_BYTES', 'SIDES_PX',
            'hectares_by_step', 'count_sites', 'offered_levels', 'view_grid', 'read_values', 'warp_sheet', 'shown_bands',
-           'scene_picture', 'data_address', 'site_rows', 'PageMap', 'threshold_table', 'page_pictures', 'page_data',
-           'page_notes', 'page_text', 'page_path', 'write_map_page']
+           'scene_picture', 'data_address', 'site_rows', 'PageMap', 'count_levels', 'threshold_table', 'page_pictures',
+           'page_data', 'page_notes', 'page_text', 'page_path', 'write_map_page']
 
 # %% ../nbs/48_map_page.ipynb #21c3a39e
 import base64
@@ -475,24 +475,29 @@ class PageMap:
     scenes: Mapping[str, Scene]
 
 # %% ../nbs/48_map_page.ipynb #2186c0a5
-def threshold_table(
-    page: PageMap, view: Grid, values: NDArray[np.uint8]
-) -> tuple[list[int], list[float], list[int], bool]:  # levels, hectares, sites; all pixels
-    "Say what each offered threshold would make of the map."
-    grid, own = page.source.grid, page.source.level
-    levels, hectares = offered_levels(own), hectares_by_step(page.source)
-    whole = grid.height * grid.width <= MOST_COUNTED
-    if whole:
-        values, row_ha = read_values(page.source.path, grid), row_areas_ha(grid)
-    else:
-        row_ha = row_areas_ha(view)
-    counts = [
+def count_levels(
+    page: PageMap, values: NDArray[np.uint8], row_ha: NDArray[np.float64]
+) -> list[int]:
+    "Count the sites at each offered threshold; those of the map's own are known."
+    own = page.source.level
+    return [
         len(page.sites)
         if level == own
         else count_sites(values, row_ha, level, page.min_area_ha)
-        for level in levels
+        for level in offered_levels(own)
     ]
-    return levels, [round(float(hectares[level]), 3) for level in levels], counts, whole
+
+
+def threshold_table(
+    page: PageMap,
+) -> tuple[list[int], list[float], list[int] | None]:  # levels, hectares, sites
+    "Say what each offered threshold would make of the map; no sites of a large one."
+    grid, path = page.source.grid, page.source.path
+    levels, hectares = offered_levels(page.source.level), hectares_by_step(page.source)
+    counts = None
+    if grid.height * grid.width <= MOST_COUNTED:
+        counts = count_levels(page, read_values(path, grid), row_areas_ha(grid))
+    return levels, [round(float(hectares[level]), 3) for level in levels], counts
 
 # %% ../nbs/48_map_page.ipynb #e5c3f811
 def page_pictures(
@@ -527,7 +532,7 @@ def page_data(
     "Gather what the script draws."
     crs, transform = page.source.grid.crs, view.transform
     assert crs is not None  # maps without one have no sites
-    levels, hectares, counts, _ = table
+    levels, hectares, counts = table
     names = ("Longitude", "Latitude") if crs.is_geographic else ("Easting", "Northing")
     unit = "°" if crs.is_geographic else crs.linear_units
     told = ":".join(crs.to_authority() or ("own CRS",))
@@ -578,20 +583,26 @@ SIDES_PX = (
 )  # longest side of the pictures; the first whose page is small enough
 
 
-def page_text(page: PageMap, most_px: int) -> str:
+def page_text(
+    page: PageMap,
+    most_px: int,
+    table: tuple[list[int], list[float], list[int] | None],  # of `threshold_table`
+) -> str:
     "Write a page."
     view = view_grid(page.source.grid, most_px)
     values = read_values(page.source.path, view)
-    table = threshold_table(page, view, values)
+    levels, hectares, whole = table
+    counts = whole or count_levels(page, values, row_areas_ha(view))
     pictures, lost = page_pictures(page, view, values)
-    data = json.dumps(page_data(page, view, table, pictures)).replace("</", "<\\/")
+    data = page_data(page, view, (levels, hectares, counts), pictures)
     summary, run = page.summary, page.source.identity["run"]
-    notes = page_notes(page, view, table[3], lost)
+    notes = page_notes(page, view, whole is not None, lost)
     lead = (f"{summary.target}, mapped by {summary.modality.replace('_', ' ')} ({run}); "
             f"{summary.megapixels:.1f} Mpx, threshold {summary.threshold:g}.")  # fmt: skip
     fields = {
         "title": escape(f"Map {page.source.path.stem}"), "style": PAGE_STYLE,
-        "lead": escape(lead), "data": data, "script": "".join(SCRIPTS),
+        "lead": escape(lead), "script": "".join(SCRIPTS),
+        "data": json.dumps(data).replace("</", "<\\/"),
         "notes": "".join(f'<p class="small">{escape(note)}</p>' for note in notes),
     }  # fmt: skip
     return Template(BODY).substitute(fields)
@@ -607,8 +618,9 @@ def write_map_page(
     also: Sequence[Path] = (),  # other places for it
 ) -> Path:  # MAP.html
     "Write the page beside a map, its pictures as large as they may be."
+    table = threshold_table(page)
     for most_px in SIDES_PX:
-        text = page_text(page, most_px)
+        text = page_text(page, most_px, table)
         if len(text.encode()) <= MOST_BYTES:
             break
     out = page_path(page.source.path)
