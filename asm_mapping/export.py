@@ -43,11 +43,12 @@ class FileChannels(nn.Module):
             self.register_buffer(name, column)
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:  # channels, valid (1, 1, h, w)
-        "Scale, derive, clip and normalise; zero where a band has no data."
-        valid = values == values  # what is not a number is unequal to itself
-        if self.sensor.nodata is not None and self.sensor.nodata == self.sensor.nodata:
-            valid = valid & (values != self.sensor.nodata)
-        seen = valid.all(dim=1, keepdim=True)
+        "Scale, derive, clip and normalise; zero where there is no data."
+        seen = torch.isfinite(values).all(dim=1, keepdim=True)
+        if self.sensor.nodata is not None:  # as `sheet.nodata_pixels` finds it
+            there = values != self.sensor.nodata
+            together = torch.any if self.sensor.role == "optical" else torch.all
+            seen = seen & together(there, dim=1, keepdim=True)
         bands = torch.where(seen, values, torch.ones_like(values))
         bands = bands * self.sensor.scale + self.sensor.offset
         if self.sensor.unit in LINEAR:
@@ -222,8 +223,7 @@ def export_model(
     with claim(out, [beside], overwrite=overwrite) as own:
         own.check()
         item = mlm_item(card, out, px, network)
-        with own.file(beside) as new:
-            write_json(new, item)
-        with own.file(out) as new:
-            new.write_bytes(onnx_bytes(network, card, px))
+        with own.file(out) as graph, own.file(beside) as told:  # both are made, or none
+            write_json(told, item)
+            graph.write_bytes(onnx_bytes(network, card, px))
     return item, bool(deepness_keys(card, px))

@@ -6,8 +6,8 @@
 __all__ = ['MOST_COUNTED', 'MOST_OUTLINED', 'PAGE_STYLE', 'BODY', 'SCRIPT_LAYERS', 'SCRIPT_SITES', 'SCRIPT_FRAME', 'SCRIPT_SCALE',
            'SCRIPT_MOVES', 'SCRIPT_POINTER', 'SCRIPT_START', 'KEYS', 'LAYER_WORDS', 'SCRIPTS', 'MOST_BYTES', 'SIDES_PX',
            'hectares_by_step', 'count_sites', 'offered_levels', 'view_grid', 'read_values', 'warp_sheet', 'shown_bands',
-           'scene_picture', 'data_address', 'site_rows', 'PageMap', 'threshold_table', 'page_pictures', 'page_data',
-           'page_notes', 'page_text', 'page_path', 'write_map_page']
+           'scene_picture', 'data_address', 'site_rows', 'PageMap', 'count_levels', 'threshold_table', 'page_pictures',
+           'page_data', 'page_notes', 'page_text', 'page_path', 'write_map_page']
 
 # %% ../nbs/48_map_page.ipynb #21c3a39e
 import base64
@@ -29,20 +29,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
 from scipy import ndimage
 
 from .area import row_areas_ha
 from .config import UserError
-from .grid import Grid, ground_pixel
+from .grid import Grid, ground_pixel, near, warp
 from .inputs import open_raster
 from .map_files import NODATA, MapSummary
 from .metrics import MAP_STEPS
-from .mosaic import Scene
+from .mosaic import Scene, source_window, sub_grid
 from .outputs import own_file
 from .polygons import SourceMap, cover_raster, open_map, read_blocks
 from .sensors import LINEAR, Sensor, band_index
-from .sheet import Sheet
+from .sheet import Sheet, take, understand
 
 # %% ../nbs/48_map_page.ipynb #88e7e802
 def hectares_by_step(source: SourceMap) -> NDArray[np.float64]:  # (201,): at or above each step
@@ -80,8 +80,8 @@ def offered_levels(level: int | None) -> list[int]:  # steps of 1/200
     return sorted({*range(10, MAP_STEPS, 10)} | ({level} if level else set()))
 
 # %% ../nbs/48_map_page.ipynb #3155fd43
-def view_grid(grid: Grid, most_px: int) -> Grid:
-    "Make the grid that a page draws: the map's extent in no more pixels than are asked for."
+def view_grid(grid: Grid, most_px: float) -> Grid:
+    "Make the grid of a picture: the same extent in no more pixels than are asked for."
     step = max(1.0, max(grid.height, grid.width) / most_px)
     height, width = max(1, round(grid.height / step)), max(1, round(grid.width / step))
     scale = Affine.scale(grid.width / width, grid.height / height)
@@ -95,23 +95,23 @@ def read_values(path: Path, view: Grid) -> NDArray[np.uint8]:  # (row, column), 
         return made.read(1, out_shape=size, resampling=Resampling.average)
 
 
-def warp_sheet(sheet: Sheet, view: Grid, bands: int) -> NDArray[np.float32]:  # NaN: no data
-    "Warp a file of a scene to a page's pixels, in the sensor's numbers."
-    found = np.full((bands, view.height, view.width), np.nan, np.float32)
-    given: dict[str, Any] = {"nodata": sheet.nodata[0]} if sheet.nodata else {}
-    with (
-        open_raster(sheet.path) as source,
-        WarpedVRT(
-            source, crs=view.crs, transform=view.transform, height=view.height,
-            width=view.width, resampling=Resampling.average, **given,
-        ) as warped,
-    ):  # fmt: skip
-        recode = sheet.recode or [(1.0, 0.0)] * len(sheet.bands)
-        for (place, number), (factor, addend) in zip(sheet.bands, recode, strict=True):
-            band = warped.read(number, masked=True)
-            numbers = band.data.astype(np.float32) * factor + addend
-            found[place] = np.where(np.ma.getmaskarray(band), np.nan, numbers)
-    return found
+def warp_sheet(
+    sheet: Sheet, scene: Scene, view: Grid
+) -> tuple[np.ndarray, np.ndarray] | None:  # (band of the sheet, row, column), valid
+    "Bring a file of a scene to a page's pixels; None where they do not meet."
+    place = source_window(sheet.grid, view)
+    if place is None:
+        return None
+    row, column, height, width = place
+    if sheet.south_up:
+        row = sheet.grid.height - row - height
+    grid = sub_grid(near(sheet.grid, view), *place)
+    finest = 2 * max(height, width) * ground_pixel(grid) / ground_pixel(view)
+    grid, window = view_grid(grid, finest), Window(column, row, width, height)
+    with open_raster(sheet.path) as source:
+        layers = take(source, sheet, window, (grid.height, grid.width))
+    pixels = understand(layers[:, :: -1 if sheet.south_up else 1], sheet, scene.role)
+    return warp(pixels.values, pixels.valid, grid, view, scene.sensor)
 
 # %% ../nbs/48_map_page.ipynb #b6c006b4
 def shown_bands(sensor: Sensor, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -131,8 +131,12 @@ def scene_picture(scene: Scene, view: Grid) -> Image.Image | None:  # None: noth
     "Draw a scene as a person would look at it; light grey where it has no data."
     values = np.full((len(scene.sensor.bands), view.height, view.width), np.nan, np.float32)
     for sheet in scene.sheets:
-        found = warp_sheet(sheet, view, len(values))
-        values = np.where(np.isnan(values), found, values)
+        part = warp_sheet(sheet, scene, view)
+        if part is None:
+            continue
+        bands = [band for band, _ in sheet.bands]
+        new = np.isnan(values[bands]) & (part[1] > 0)
+        values[bands] = np.where(new, part[0], values[bands])
     shown = shown_bands(scene.sensor, values)
     valid = np.isfinite(shown).all(axis=0)
     if not valid.any():
@@ -471,24 +475,29 @@ class PageMap:
     scenes: Mapping[str, Scene]
 
 # %% ../nbs/48_map_page.ipynb #2186c0a5
-def threshold_table(
-    page: PageMap, view: Grid, values: NDArray[np.uint8]
-) -> tuple[list[int], list[float], list[int], bool]:  # levels, hectares, sites; all pixels
-    "Say what each offered threshold would make of the map."
-    grid, own = page.source.grid, page.source.level
-    levels, hectares = offered_levels(own), hectares_by_step(page.source)
-    whole = grid.height * grid.width <= MOST_COUNTED
-    if whole:
-        values, row_ha = read_values(page.source.path, grid), row_areas_ha(grid)
-    else:
-        row_ha = row_areas_ha(view)
-    counts = [
+def count_levels(
+    page: PageMap, values: NDArray[np.uint8], row_ha: NDArray[np.float64]
+) -> list[int]:
+    "Count the sites at each offered threshold; those of the map's own are known."
+    own = page.source.level
+    return [
         len(page.sites)
         if level == own
         else count_sites(values, row_ha, level, page.min_area_ha)
-        for level in levels
+        for level in offered_levels(own)
     ]
-    return levels, [round(float(hectares[level]), 3) for level in levels], counts, whole
+
+
+def threshold_table(
+    page: PageMap,
+) -> tuple[list[int], list[float], list[int] | None]:  # levels, hectares, sites
+    "Say what each offered threshold would make of the map; no sites of a large one."
+    grid, path = page.source.grid, page.source.path
+    levels, hectares = offered_levels(page.source.level), hectares_by_step(page.source)
+    counts = None
+    if grid.height * grid.width <= MOST_COUNTED:
+        counts = count_levels(page, read_values(path, grid), row_areas_ha(grid))
+    return levels, [round(float(hectares[level]), 3) for level in levels], counts
 
 # %% ../nbs/48_map_page.ipynb #e5c3f811
 def page_pictures(
@@ -523,7 +532,7 @@ def page_data(
     "Gather what the script draws."
     crs, transform = page.source.grid.crs, view.transform
     assert crs is not None  # maps without one have no sites
-    levels, hectares, counts, _ = table
+    levels, hectares, counts = table
     names = ("Longitude", "Latitude") if crs.is_geographic else ("Easting", "Northing")
     unit = "°" if crs.is_geographic else crs.linear_units
     told = ":".join(crs.to_authority() or ("own CRS",))
@@ -574,20 +583,26 @@ SIDES_PX = (
 )  # longest side of the pictures; the first whose page is small enough
 
 
-def page_text(page: PageMap, most_px: int) -> str:
+def page_text(
+    page: PageMap,
+    most_px: int,
+    table: tuple[list[int], list[float], list[int] | None],  # of `threshold_table`
+) -> str:
     "Write a page."
     view = view_grid(page.source.grid, most_px)
     values = read_values(page.source.path, view)
-    table = threshold_table(page, view, values)
+    levels, hectares, whole = table
+    counts = whole or count_levels(page, values, row_areas_ha(view))
     pictures, lost = page_pictures(page, view, values)
-    data = json.dumps(page_data(page, view, table, pictures)).replace("</", "<\\/")
+    data = page_data(page, view, (levels, hectares, counts), pictures)
     summary, run = page.summary, page.source.identity["run"]
-    notes = page_notes(page, view, table[3], lost)
+    notes = page_notes(page, view, whole is not None, lost)
     lead = (f"{summary.target}, mapped by {summary.modality.replace('_', ' ')} ({run}); "
             f"{summary.megapixels:.1f} Mpx, threshold {summary.threshold:g}.")  # fmt: skip
     fields = {
         "title": escape(f"Map {page.source.path.stem}"), "style": PAGE_STYLE,
-        "lead": escape(lead), "data": data, "script": "".join(SCRIPTS),
+        "lead": escape(lead), "script": "".join(SCRIPTS),
+        "data": json.dumps(data).replace("</", "<\\/"),
         "notes": "".join(f'<p class="small">{escape(note)}</p>' for note in notes),
     }  # fmt: skip
     return Template(BODY).substitute(fields)
@@ -603,8 +618,9 @@ def write_map_page(
     also: Sequence[Path] = (),  # other places for it
 ) -> Path:  # MAP.html
     "Write the page beside a map, its pictures as large as they may be."
+    table = threshold_table(page)
     for most_px in SIDES_PX:
-        text = page_text(page, most_px)
+        text = page_text(page, most_px, table)
         if len(text.encode()) <= MOST_BYTES:
             break
     out = page_path(page.source.path)

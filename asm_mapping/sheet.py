@@ -339,13 +339,18 @@ class Pixels(NamedTuple):
 
 # %% ../nbs/10_sheet.ipynb #16447c31
 def take(
-    source: rasterio.DatasetReader, sheet: Sheet, window: Window | None = None
+    source: rasterio.DatasetReader,
+    sheet: Sheet,
+    window: Window | None = None,
+    size: tuple[int, int] | None = None,  # rows, columns: nearest pixels; None: all
 ) -> np.ndarray:  # (layer, row, column)
     "Read a sheet's bands and, behind them, layers that are 0 where nothing is to be seen."
     numbers = [number for _, number in sheet.bands]
-    layers = source.read(numbers + [sheet.alpha] * bool(sheet.alpha), window=window)
+    wanted = numbers + [sheet.alpha] * bool(sheet.alpha)
+    layers = source.read(wanted, window=window, out_shape=size and (len(wanted), *size))
     if sheet.masked:
-        shown = source.read_masks(numbers, window=window).min(axis=0) > 0
+        shape = size and (len(numbers), *size)
+        shown = source.read_masks(numbers, window=window, out_shape=shape).min(axis=0) > 0
         layers = np.concatenate([layers, shown[None].astype(layers.dtype)])
     return layers
 
