@@ -248,6 +248,11 @@ class ChipBench:
     about: Div = field(default_factory=lambda: Div(width=900))
     pixel: Div = field(default_factory=lambda: Div(width=900))
     key: Div = field(default_factory=lambda: Div(width=520))
+    by: Select = field(
+        default_factory=lambda: Select(
+            title="Colour by", value="fold", options=list(COLOUR_BY.items()), width=240
+        )
+    )
 
     @property
     def chip(self) -> str | None:
@@ -352,16 +357,15 @@ def sort_chips(bench: ChipBench, order: str) -> None:
     places = footprints(bench.store.chips.iloc[table.index])
     marks = [bench.review.marks.get(chip, ("", ""))[0] for chip in table["chip"]]
     shown = {name: table[name].tolist() for name in ("chip", *COLOUR_BY)}
-    colours = bench.source.data.get("colour", [GREY] * len(table))
+    colours, bench.key.text = chip_colours(table, bench.by.value)
     bench.source.selected.indices = []
-    bench.source.data = shown | places | {"mark": marks, "colour": list(colours)}
+    bench.source.data = shown | places | {"mark": marks, "colour": colours}
     bench.source.selected.indices = [0]
 
 
-def recolour(bench: ChipBench, by: str) -> None:
+def recolour(bench: ChipBench) -> None:
     "Colour the map of chips by something else."
-    table = pd.DataFrame({by: bench.source.data[by]})
-    colours, bench.key.text = chip_colours(table, by)
+    colours, bench.key.text = chip_colours(pd.DataFrame(bench.source.data), bench.by.value)
     bench.source.data = dict(bench.source.data) | {"colour": colours}
 
 
@@ -477,12 +481,11 @@ def error_key() -> str:
 # %% ../nbs/71_workbench.ipynb #2c756e82
 def lay_out_chips(bench: ChipBench, base_map: bool) -> Any:
     "Join the parts of the chip workbench."
-    by = Select(title="Colour by", value="fold", options=list(COLOUR_BY.items()), width=240)
     order = Select(title="Order", value=next(iter(ORDERS)), options=list(ORDERS), width=240)
     name = AutocompleteInput(title="Chip by name", completions=bench.table["chip"].tolist(),
                              case_sensitive=False, min_characters=1, width=200)  # fmt: skip
     before, after = Button(label="◀ before", width=80), Button(label="next ▶", width=80)
-    by.on_change("value", lambda attr, old, new: recolour(bench, new))
+    bench.by.on_change("value", lambda attr, old, new: recolour(bench))
     order.on_change("value", lambda attr, old, new: sort_chips(bench, new))
     name.on_change("value", lambda attr, old, new: go_to(bench, new))
     before.on_event(ButtonClick, lambda _: step_on(bench, -1))
@@ -497,14 +500,13 @@ def lay_out_chips(bench: ChipBench, base_map: bool) -> Any:
     picking = column(row(order, name), chip_list(bench), row(before, after))
     marks = mark_row(bench.review, CHIP_VERDICTS, lambda: bench.chip, lambda: show_mark(bench))
     whole = column(
-        row(column(by, chip_map(bench, base_map), bench.key), picking),
+        row(column(bench.by, chip_map(bench, base_map), bench.key), picking),
         bench.about, row(bench.shown, Div(text=error_key())),
         row(*panels[:images]), *(row(*arms[n : n + 5]) for n in range(0, len(arms), 5)),
         bench.pixel, row(bench.own, bench.threshold), row(score_curves(bench), bench.scores),
         marks,
     )  # fmt: skip
     sort_chips(bench, order.value)
-    recolour(bench, by.value)
     return whole
 
 # %% ../nbs/71_workbench.ipynb #6ad24815
