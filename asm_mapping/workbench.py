@@ -10,7 +10,7 @@ __all__ = ['COLOUR_BY', 'GREY', 'ORDERS', 'MAP_FRAME', 'MOST_SITES', 'MOST_READ'
            'error_key', 'lay_out_chips', 'show_again', 'move_threshold', 'show_mark', 'chip_workbench', 'MapBench',
            'empty_picture', 'fitted', 'move_to', 'place_picture', 'read_ground', 'show_view', 'follow', 'show_outlines',
            'site_at', 'go_to_site', 'next_site', 'show_threshold', 'ask_place', 'draw_map', 'lay_out_map', 'change_map',
-           'tell_mark', 'map_workbench']
+           'tell_mark', 'map_workbench', 'named_maps']
 
 # %% ../nbs/71_workbench.ipynb #dfe6fc1d
 from collections.abc import Callable, Mapping, Sequence
@@ -871,3 +871,13 @@ def map_workbench(
     change_map(bench)
     move_to(bench, array_bounds(first.height, first.width, first.transform))
     return bench, BokehModel(layout)
+
+# %% ../nbs/71_workbench.ipynb #22c30e9c
+def named_maps(maps: str) -> dict[str, Path]:  # by name
+    "Name maps that are given with commas between."
+    paths = list(dict.fromkeys(Path(path.strip()) for path in maps.split(",") if path.strip()))
+    for parts in range(1, max((len(path.parts) for path in paths), default=0) + 1):
+        names = ["/".join(path.with_suffix("").parts[-parts:]) for path in paths]
+        if len(set(names)) == len(paths):
+            return dict(zip(names, paths, strict=True))
+    return {str(path): path for path in paths}
