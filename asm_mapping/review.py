@@ -415,6 +415,12 @@ class Review:
 
     def mark(self, name: str, verdict: str, note: str = "") -> str:  # what was saved
         "Note a verdict (none: take it back) and write the file."
+        place = self.places.get(name)
+        if place is None or place.is_empty:
+            raise UserError(
+                f"{name}: nobody knows where it lies, so no label file can keep its mark: give "
+                "its masks a CRS, or the map its sites"
+            )
         before = dict(self.marks)
         self.marks.pop(name, None)
         if verdict:
