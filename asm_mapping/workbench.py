@@ -715,9 +715,11 @@ def go_to_site(bench: MapBench, name: str) -> None:
 
 # %% ../nbs/71_workbench.ipynb #473293b7
 def next_site(bench: MapBench) -> None:
-    "Show the largest site that nobody has looked at yet."
-    order = bench.sites.sort_values("area_ha", ascending=False)["id"].astype(str)
-    left = [name for name in order if name not in bench.review.marks and name != bench.chosen]
+    "Show the largest site after the chosen one, then from the start, without a mark."
+    order = bench.sites.sort_values("area_ha", ascending=False)["id"].astype(str).tolist()
+    after = order.index(bench.chosen) + 1 if bench.chosen in order else 0
+    turned = order[after:] + order[:after]
+    left = [name for name in turned if name not in bench.review.marks and name != bench.chosen]
     if left:
         go_to_site(bench, left[0])
 
