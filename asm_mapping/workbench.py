@@ -746,13 +746,16 @@ def ask_place(bench: MapBench, x: float, y: float) -> None:
     lines = []
     for name, value in told.items():
         level = bench.thresholds[name]
+        if name == bench.shown.value:  # drawn at the slider's
+            level = round(bench.threshold.value * MAP_STEPS) / MAP_STEPS
         if not np.isfinite(value):
             says = "nothing: no data"
         elif not np.isfinite(level):
             says = "no threshold known"
         else:
             says = "mine" if value >= level else "no mine"
-        lines.append({"model": name, "probability": written(value), "says": says})
+        lines.append({"model": name, "probability": written(value),
+                      "threshold": written(level), "says": says})  # fmt: skip
     bench.chosen = site_at(bench, x, y)
     digits = 5 if bench.source.crs.is_geographic else 0
     text = f"<b>{x:.{digits}f}, {y:.{digits}f}</b>{html_table(lines)}"
