@@ -25,6 +25,7 @@ import rasterio
 import shapely
 from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.features import shapes as outlines_of
 from rasterio.warp import transform
 from rasterio.windows import Window, from_bounds
@@ -362,11 +363,17 @@ def check_places(
 def write_labels(out: Path, *tables: GeoDataFrame) -> None:
     "Write the label file, and what is no mine beside it, each whole or not at all."
     paths = [out, no_mines_file(out)][: len(tables)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with own_files(paths) as own:
-        for path, table in reversed(list(zip(paths, tables, strict=True))):
-            with own.file(path.absolute()) as new:
-                table.to_file(new, driver="GPKG", layer="labels", geometry_type="Unknown")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with own_files(paths) as own:
+            for path, table in reversed(list(zip(paths, tables, strict=True))):
+                with own.file(path.absolute()) as new:
+                    table.to_file(new, driver="GPKG", layer="labels", geometry_type="Unknown")
+    except (OSError, DataSourceError, DataLayerError) as error:
+        raise UserError(
+            f"{out}: cannot be written ({error}), so the mark was not kept: free some space "
+            "or choose another folder"
+        ) from error
 
 # %% ../nbs/70_review.ipynb #a4ef05ac
 AT_ONCE = 5e7  # pixels of a map whose sites are found while one waits
