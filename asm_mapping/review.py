@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RUN_NAME', 'Bounds', 'LABEL_COLUMNS', 'Marks', 'CHIP_VERDICTS', 'SITE_VERDICTS', 'AT_ONCE', 'find_runs', 'Place',
            'Arm', 'open_arms', 'Tally', 'tally_arms', 'map_window', 'read_part', 'values_at', 'label_rows',
-           'mask_polygons', 'marked_chips', 'marked_sites', 'no_mines_file', 'read_marks', 'write_labels', 'open_sites',
-           'Review', 'labels_before', 'review_chips', 'review_sites']
+           'mask_polygons', 'marked_chips', 'marked_sites', 'no_mines_file', 'marked_rows', 'read_marks',
+           'check_places', 'write_labels', 'open_sites', 'Review', 'labels_before', 'review_chips', 'review_sites']
 
 # %% ../nbs/70_review.ipynb #b8bd8e91
 import math
@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 import rasterio
 import shapely
-from geopandas import GeoDataFrame
+from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.features import shapes as outlines_of
 from rasterio.warp import transform
 from rasterio.windows import Window, from_bounds
@@ -316,9 +317,9 @@ def no_mines_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}_no_mines{out.suffix}")
 
 
-def read_marks(out: Path) -> dict[str, tuple[str, str]]:
-    "Read the marks of an earlier review; none where there is none."
-    marks: dict[str, tuple[str, str]] = {}
+def marked_rows(out: Path) -> list[GeoDataFrame]:  # of each file that is there
+    "Read what an earlier review marked, as it lay then."
+    found = []
     for path in (out, no_mines_file(out)):
         if path.exists():
             table = read_shapes(path)
@@ -327,21 +328,52 @@ def read_marks(out: Path) -> dict[str, tuple[str, str]]:
                     f"{path}: has no columns `name` and `verdict`, so it is no review: name "
                     "another file for the marks"
                 )
-            told = table[table["verdict"].fillna("") != ""]
-            notes = told["note"].fillna("") if "note" in told else [""] * len(told)
-            said = zip(told["verdict"], notes, strict=True)
-            marks |= dict(zip(told["name"], said, strict=True))
+            found.append(table[table["verdict"].fillna("") != ""])
+    return found
+
+
+def read_marks(out: Path) -> dict[str, tuple[str, str]]:
+    "Read the marks of an earlier review; none where there is none."
+    marks: dict[str, tuple[str, str]] = {}
+    for told in marked_rows(out):
+        notes = told["note"].fillna("") if "note" in told else [""] * len(told)
+        said = zip(told["verdict"], notes, strict=True)
+        marks |= dict(zip(told["name"], said, strict=True))
     return marks
+
+# %% ../nbs/70_review.ipynb #8c76c7aa
+def check_places(
+    out: Path,
+    places: GeoSeries,  # of what can be marked, by name
+) -> None:
+    "Refuse the marks of another map or dataset: a number or name alone may lie elsewhere now."
+    for told in marked_rows(out):
+        now = places.reindex(told["name"]).to_crs(told.crs)
+        now, then = (shapely.make_valid(part.to_numpy()) for part in (now, told.geometry))
+        shared = shapely.area(shapely.intersection(now, then))
+        moved = ~(shared > 0.5 * shapely.area(shapely.union(now, then)))  # NaN: not there
+        if moved.any():
+            raise UserError(
+                f"{out}: {moved.sum()} marks, {told['name'][moved].iloc[0]} among them, were "
+                "made on another map or dataset, where these names lie elsewhere: give what "
+                "was reviewed then, or move the file away to begin anew"
+            )
 
 
 def write_labels(out: Path, *tables: GeoDataFrame) -> None:
     "Write the label file, and what is no mine beside it, each whole or not at all."
     paths = [out, no_mines_file(out)][: len(tables)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with own_files(paths) as own:
-        for path, table in reversed(list(zip(paths, tables, strict=True))):
-            with own.file(path.absolute()) as new:
-                table.to_file(new, driver="GPKG", layer="labels", geometry_type="Unknown")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with own_files(paths) as own:
+            for path, table in reversed(list(zip(paths, tables, strict=True))):
+                with own.file(path.absolute()) as new:
+                    table.to_file(new, driver="GPKG", layer="labels", geometry_type="Unknown")
+    except (OSError, DataSourceError, DataLayerError) as error:
+        raise UserError(
+            f"{out}: cannot be written ({error}), so the mark was not kept: free some space "
+            "or choose another folder"
+        ) from error
 
 # %% ../nbs/70_review.ipynb #a4ef05ac
 AT_ONCE = 5e7  # pixels of a map whose sites are found while one waits
@@ -377,10 +409,25 @@ class Review:
     def __post_init__(self) -> None:
         if self.out.suffix != ".gpkg":
             raise UserError(f"{self.out}: labels are written as a GeoPackage: end it in .gpkg")
+        if len(self.places):  # the sites of a large map may not be known
+            check_places(self.out, self.places)
         self.marks = read_marks(self.out)
+
+    @cached_property
+    def places(self) -> GeoSeries:  # by name
+        "Where the chips or sites lie."
+        told, name = (self.chips, "chip") if self.sites is None else (self.sites, "id")
+        assert told is not None, "a review has chips or sites"
+        return told.set_axis(told[name].astype(str)).geometry
 
     def mark(self, name: str, verdict: str, note: str = "") -> str:  # what was saved
         "Note a verdict (none: take it back) and write the file."
+        place = self.places.get(name)
+        if place is None or place.is_empty:
+            raise UserError(
+                f"{name}: nobody knows where it lies, so no label file can keep its mark: give "
+                "its masks a CRS, or the map its sites"
+            )
         before = dict(self.marks)
         self.marks.pop(name, None)
         if verdict:
