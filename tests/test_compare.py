@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -116,6 +117,7 @@ def test_the_report_in_a_browser_without_a_network(
     assert seen == kinds and len(seen) >= 3
 
 
+@pytest.mark.skipif("ASM_LAB" not in os.environ, reason="takes minutes: ASM_LAB=1 asks for it")
 def test_the_workbench_in_jupyterlab(
     cli: CommandLine, compared: str, dataset: Path, chromium: Browser, tmp_path: Path
 ):
