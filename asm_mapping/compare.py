@@ -443,11 +443,8 @@ def answer_sentence(
 
 def spoken(modality: str) -> str:
     "Name an arm within a sentence."
-    return (
-        modality_name(modality)
-        if modality in ("sar", "sar_control")
-        else (modality_name(modality)[:1].lower() + modality_name(modality)[1:])
-    )
+    name = modality_name(modality)
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]  # SAR stays
 
 # %% ../nbs/34_compare.ipynb #aea9eb8c
 def about_table(
@@ -714,11 +711,7 @@ def calibration_of_run(told: dict) -> pd.DataFrame:  # text; empty where nothing
 def calibration_sentences(told: dict) -> list[str]:
     "Say how probabilities were calibrated, and on what."
     fitted = f"Fitted on the {told['source']}, {told['units']} units of ground."
-    scored = (
-        f"Scored on the {told['part']} part."
-        if told.get("part")
-        else "No part is left to score it."
-    )
+    scored = f"Scored on the {told['part']} part." if told.get("part") else UNSCORED
     return [
         f"Method: {told['method']} ({told['reason']}).",
         f"{fitted} {scored}",

@@ -8,7 +8,7 @@ __all__ = ['ONE', 'LAYERS', 'NODATA', 'CLASS_COLOURS', 'DESCRIPTIONS', 'RAMPS', 
            'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte', 'unwritable',
            'check_whole', 'finish_layer', 'raster_style', 'style_document', 'style_paths', 'project_path',
            'write_styles', 'sites_style', 'layer_id', 'project_layer', 'told_crs', 'write_project', 'MapSummary',
-           'summary_path', 'read_summary']
+           'sites_path', 'summary_path', 'read_summary']
 
 # %% ../nbs/44_map_files.ipynb #9623d7cf
 import json
@@ -475,6 +475,11 @@ class MapSummary:
         return [*self.warnings, *lost]
 
 # %% ../nbs/44_map_files.ipynb #856266d9
+def sites_path(out: Path) -> Path:
+    "Name the sites that come with a finished map."
+    return out.with_name(f"{out.stem}_sites.gpkg")
+
+
 def summary_path(out: Path) -> Path:
     "Name the file that tells of a finished map."
     return out.with_name(f"{out.stem}_summary.json")

@@ -35,7 +35,7 @@ from .compare import finished, gather_runs
 from .config import UserError
 from .inputs import open_raster
 from .labels import read_polygons
-from .map_files import NODATA
+from .map_files import NODATA, sites_path
 from .metrics import BINS, MAP_STEPS, ScoreCounts, edge_of, scores_of
 from .outputs import own_files
 from .polygons import map_to_sites, open_map, read_sites
@@ -381,11 +381,12 @@ AT_ONCE = 5e7  # pixels of a map whose sites are found while one waits
 
 def open_sites(
     map_path: Path,  # MAP.tif
-    sites: str | Path = "",  # of asm-mapping polygons
+    sites: str | Path = "",  # of asm-mapping polygons; those that came with the map if empty
 ) -> GeoDataFrame:  # id, area_ha, geometry; no rows where they are not known
     "Read a map's sites, or find them."
-    if sites:
-        return read_sites(Path(sites))
+    own = sites_path(Path(map_path))
+    if sites or own.exists():
+        return read_sites(Path(sites or own))
     grid = open_map(map_path).grid
     if grid.height * grid.width > AT_ONCE:
         nothing = pd.DataFrame({"id": np.zeros(0, int), "area_ha": np.zeros(0)})

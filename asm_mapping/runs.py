@@ -9,8 +9,8 @@ __all__ = ['LOADING_SHARE', 'FREED', 'LONGEST_SOCKET', 'STREAMS', 'FROM_RUNS', '
            'threshold_source', 'summary', 'plan_runs', 'in_own_process', 'run_all', 'at_once', 'training_seconds',
            'arm_cost', 'run_pixels', 'told_time', 'plan_costs', 'estimate', 'estimate_tuning', 'plan_outer',
            'outer_gains', 'check_outer', 'search_all', 'choose_and_compare', 'show_search', 'compare_arms', 'list_runs',
-           'listed_run', 'runs_text', 'run_from_argument', 'stand_in_map', 'map_page', 'map_sites', 'moving_page',
-           'map_scenes', 'write_moving_page', 'map_demo', 'explore_dataset', 'run_benchmark']
+           'listed_run', 'runs_text', 'run_from_argument', 'stand_in_map', 'map_page', 'moving_page', 'map_scenes',
+           'write_moving_page', 'map_demo', 'explore_dataset', 'run_benchmark']
 
 # %% ../nbs/51_runs.ipynb #843ba8f1
 import contextlib
@@ -67,7 +67,7 @@ from asm_mapping.config import (
 from .demo import write_demo_scene
 from .encoders import DEFAULT_WEIGHTS, whole_paths
 from .fusion import black_batch, build_model
-from .map_files import MapSummary, layer_path
+from .map_files import MapSummary, sites_path
 from .map_page import PageMap, page_path, write_map_page
 from .mishaps import keep_mishap
 
@@ -841,11 +841,6 @@ def map_page(out: Path) -> Path:
     return runs_root() / "maps" / f"{out.stem}-{sha256_of(str(out.resolve()))[:6]}.ipynb"
 
 
-def map_sites(out: Path) -> Path:
-    "Name the sites that come with a map."
-    return layer_path(out, "_sites").with_suffix(".gpkg")
-
-
 def moving_page(book: Path) -> Path:
     "Name the copy of a map's own page that stands beside its page for the report."
     return book.with_name(f"{book.stem}_page.html")
@@ -864,8 +859,9 @@ def map_scenes(
     if page:
         with open_page(book, wait=600):
             pass  # it is ours to make
-        for path in (map_sites(out), page_path(out), moving_page(book)):
-            with claim(path, overwrite=True, wait=600) as own:
+        for path in (sites_path(out), page_path(out), moving_page(book)):
+            replace = path != sites_path(out) or settings.overwrite or out.exists()
+            with claim(path, overwrite=replace, wait=600) as own:
                 own.check()
     summary = predict(settings, say)
     if not page:
@@ -874,8 +870,8 @@ def map_scenes(
     images = [str(path.resolve()) for path in settings.optical]
     given = {
         "map_file": str(out.resolve()), "optical": images[0] if len(images) == 1 else "",
-        "sites_file": str(map_sites(out.resolve())) if plain else "",
-        "page": moving_page(book).name,
+        "sites_file": str(sites_path(out.resolve())) if plain else "",
+        "min_area_ha": MAP_MIN_HA, "page": moving_page(book).name,
     }  # fmt: skip
     with open_page(book, wait=600) as own:
         return summary, execute_page(template("62_map"), own, given)
@@ -889,7 +885,7 @@ def write_moving_page(
 ) -> bool:  # whether the sites beside the map are those of its own threshold
     "Write the sites of a finished map, show them in its QGIS project, and its own page."
     out = settings.out.absolute()
-    sites_file, plain = map_sites(out), True
+    sites_file, plain = sites_path(out), True
     try:
         found = map_to_sites(
             out, sites_file, min_area_ha=MAP_MIN_HA, overwrite=settings.overwrite
@@ -898,6 +894,8 @@ def write_moving_page(
         if not found.before and (shown := add_to_project(out, found.out)):
             say(shown)
     except UserError as error:  # sites of other rules, which somebody asked for
+        if settings.overwrite or not sites_file.exists():
+            raise
         say(f"{error}; the map's page shows them as they are")
         plain = False
     scenes, _ = open_inputs(settings, open_cards(settings.runs)[1])

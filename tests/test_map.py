@@ -77,6 +77,11 @@ def test_the_page_of_the_map_in_a_browser(
     assert "a page to move the map in" in cli.quickly(*words, status=0)
     look_at_page(chromium, out.with_suffix(".html"), tmp_path)
     move_map(chromium, out.with_suffix(".html"), tmp_path)
+    sites = out.with_name("map_sites.gpkg")  # which a person makes anew, by other rules
+    cli.quickly("polygons", out, "--out", sites, "--min-area-ha", 1, "--overwrite", status=0)
+    chosen = sites.read_bytes()
+    assert "shows them as they are" in cli.quickly(*words, status=0)
+    assert sites.read_bytes() == chosen
     cli.quickly("report", "maps", status=0)
     (moving,) = (cli.root / "reports/_site").rglob("map-*_page.html")
     pages = [page.read_text("utf-8") for page in moving.parents[2].glob("pages/*.html")]

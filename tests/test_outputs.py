@@ -165,6 +165,16 @@ def test_own_results_are_replaced_where_that_is_asked_for(
         assert "sites.gpkg" in cli.quickly(*polygons, "--overwrite", status=1)
 
 
+def test_a_map_leaves_sites_of_before(
+    cli: CommandLine, finished: Path, scene: Path, made: Path, tmp_path: Path
+):
+    cli.quickly("polygons", made, "--out", tmp_path / "map_sites.gpkg", status=0)
+    words = ("predict", finished, "--optical", scene, "--out", tmp_path / "map.tif", *FAST[:-1])
+    with unchanged(tmp_path):
+        told = cli.quickly(*words, status=1)
+    assert "map_sites.gpkg exists" in told and "--overwrite" in told
+
+
 def test_sites_leave_a_persons_files(cli: CommandLine, made: Path, tmp_path: Path):
     put(tmp_path, "sites_partial.gpkg", "sites.gpkg.lock", ".sites.gpkg.lock")
     before = content(tmp_path)
