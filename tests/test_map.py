@@ -105,7 +105,7 @@ def test_another_programs_proj_and_gdal_change_nothing(
 
 def test_sites(cli: CommandLine, whole: Path, tmp_path: Path):
     told = cli("polygons", whole, "--out", tmp_path / "sites.gpkg", "--threshold", 0.5).text
-    sites = geopandas.read_file(tmp_path / "sites.gpkg")
+    sites = geopandas.read_file(tmp_path / "sites.gpkg", layer="sites")
     assert f"{len(sites):,} sites" in told
     told = cli.quickly("polygons", tmp_path / "no.tif", "--out", tmp_path / "s.gpkg", status=1)
     assert "no.tif" in told
@@ -123,8 +123,10 @@ def test_sites_of_specks_killed_in_the_middle(cli: CommandLine, tmp_path: Path):
     assert not (folder / "sites.gpkg").exists()
     cli(*words, folder / "sites.gpkg")
     cli(*words, tmp_path / "whole.gpkg")
-    whole = geopandas.read_file(tmp_path / "whole.gpkg")
-    assert len(whole) == 75_000 and geopandas.read_file(folder / "sites.gpkg").equals(whole)
+    whole = geopandas.read_file(tmp_path / "whole.gpkg", layer="sites")
+    assert len(whole) == 75_000 and geopandas.read_file(
+        folder / "sites.gpkg", layer="sites"
+    ).equals(whole)
     told = cli(*words, tmp_path / "none.gpkg", "--min-area-ha", 0.1).text
     assert "75,000 below the minimum" in told
 

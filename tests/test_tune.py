@@ -269,7 +269,8 @@ def test_sigterm_keeps_trials_and_the_same_command_goes_on(
     assert len(after) == 5 and before.items() <= after.items()
     stopped = [t for t in trials_of(postgres, study) if t.state == TrialState.FAIL]
     again = {t.user_attrs.get("retry_of"): t for t in trials_of(postgres, study)}
-    assert stopped and all(again[t.number].params == t.params for t in stopped)
+    assert stopped  # one may be stopped while its parameters are drawn
+    assert all(t.params.items() <= again[t.number].params.items() for t in stopped)
     assert "best.toml" in told and "next: asm-mapping compare" in told
     for name in ("trials.csv", "inner.csv", "outer.csv", "best.toml", "tune.ipynb"):
         assert (folder / name).exists(), name
