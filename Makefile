@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab report clean
+.PHONY: help demo test lab report book clean
 
 OLD_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3.11 python3; do \
@@ -15,6 +15,7 @@ help:
 	@echo "make test    install the development tools and run every check"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make report  render the report of all finished runs"
+	@echo "make book    execute all notebooks and render them with their pages: half an hour the first time"
 	@echo "make clean   remove the environment, caches and rendered report; data/ and runs/ stay"
 
 demo: .venv/installed
@@ -29,8 +30,11 @@ lab: .venv/installed-lab
 report: .venv/installed
 	@$(BIN)/asm-mapping report
 
+book: .venv/installed-lab
+	@$(BIN)/python -c "from asm_mapping.book import run_book; run_book()"
+
 clean:
-	rm -rf .venv build asm_mapping.egg-info _proc _docs reports/pages reports/_site .quarto
+	rm -rf .venv build asm_mapping.egg-info _proc ._proc.asm _docs ._docs.asm reports/pages reports/_site .quarto
 	rm -rf .pytest_cache .ruff_cache .mypy_cache nbs/.ipynb_checkpoints
 	find nbs asm_mapping tests .ci -name __pycache__ -prune -exec rm -rf {} +
 

@@ -564,6 +564,7 @@ blockquote { margin: 0; color: #555; font-size: 1.05rem; }
 nav.side { position: sticky; top: 0; align-self: start; max-height: 100vh; overflow-y: auto;
   box-sizing: border-box; padding: 1.2rem 1rem; font-size: .85rem; }
 nav.side a { display: block; margin: .3rem 0; text-decoration: none; }
+nav.side b { display: block; margin-top: 1rem; color: #555; }
 nav.side a[aria-current] { font-weight: bold; color: #222; }
 pre { font-size: .8rem; overflow-x: auto; background: #f6f6f6; padding: .6rem; }
 p, li { overflow-wrap: break-word; }
@@ -689,7 +690,7 @@ def faults_of(
     return faults
 
 # %% ../nbs/52_report.ipynb #e79f215d
-Link = tuple[str, str]  # address and safe text
+Link = tuple[str, str]  # address and safe text; a heading where there is no address
 
 
 def html_page(
@@ -721,6 +722,8 @@ def link_list(links: Sequence[Link], here: str = "") -> str:
     mark = ' aria-current="page"'
     return "\n".join(
         f'<a href="{html.escape(href)}"{mark if text == here else ""}>{text}</a>'
+        if href
+        else f"<b>{text}</b>"
         for href, text in links
     )
 
@@ -814,13 +817,16 @@ GET_QUARTO = (
 )
 
 
-def run_quarto(site: Path) -> bool:  # whether it made the site
-    "Render `reports/pages` with the project's _quarto.yml into an empty folder."
+def run_quarto(
+    project: Path,  # the folder of a _quarto.yml
+    site: Path,  # an empty folder
+) -> bool:  # whether it made the site
+    "Render a project into a folder."
     if not (quarto := shutil.which("quarto")):
         print(GET_QUARTO)
         return False
-    command = [quarto, "render", str(project_root()), "--output-dir", str(site)]
-    with told_late("waiting for Quarto to render the report; Ctrl-C stops it"):
+    command = [quarto, "render", str(project), "--output-dir", str(site)]
+    with told_late("waiting for Quarto to render the pages; Ctrl-C stops it"):
         done = run_program(command)
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
@@ -840,7 +846,7 @@ def render_report(
     site = Path(out or project_root() / "reports/_site").resolve()
     with only_one(site), only_one(folder), whole_folder(site, replace=True) as partial:
         made, files, left_out = write_pages(pages, folder)
-        if not run_quarto(partial):
+        if not run_quarto(project_root(), partial):
             render_html(made, partial)
         write_front_page(made, partial)
         for name, path in files.items():
