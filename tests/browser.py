@@ -1,5 +1,6 @@
 """Chromium, driven by Playwright; the browser is the system's own and never fetched."""
 
+import json
 import os
 import re
 import shutil
@@ -14,8 +15,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+LAB_SETTINGS = {  # all cells stay on the page, wherever it is scrolled to; no news
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -76,6 +81,15 @@ class Watched:
         path = folder / f"{re.sub(r'[^a-z0-9-]+', '-', name.lower())}.png"
         self.page.screenshot(path=path, full_page=True)
         return path
+
+
+def appears(locator: Locator, limit_s: float = 240) -> Locator:
+    "Wait until something stands on the page; asking twice a second leaves it time to work."
+    end = time.monotonic() + limit_s
+    while not locator.count():
+        assert time.monotonic() < end, f"{locator} did not appear within {limit_s:g} s"
+        locator.page.wait_for_timeout(500)
+    return locator
 
 
 LOOK = """() => ({
@@ -145,6 +159,12 @@ class Lab:
         kept = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
         kept += ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
         own = {name: str(home / name) for name in kept}
+        for name, values in LAB_SETTINGS.items():
+            path = Path(
+                own["JUPYTERLAB_SETTINGS_DIR"], f"@jupyterlab/{name}.jupyterlab-settings"
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
         words = ["--no-browser", "--allow-root", f"--port={self.host[10:]}", "--ip=127.0.0.1"]
         words += [f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="]
         words += ["--ServerApp.disable_check_xsrf=True", "--LabApp.news_url="]

@@ -3,7 +3,6 @@
 import base64
 import csv
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 import rasterio
-from browser import Lab, Watched, look_at_page
+from browser import Lab, Watched, appears, look_at_page
 from helpers import CHIPS, ROOT, SMALL, CommandLine, write_dataset
 from playwright.sync_api import Browser
 from rasterio.transform import from_origin
@@ -117,7 +116,6 @@ def test_the_report_in_a_browser_without_a_network(
     assert seen == kinds and len(seen) >= 3
 
 
-@pytest.mark.skipif("ASM_LAB" not in os.environ, reason="takes minutes: ASM_LAB=1 asks for it")
 def test_the_workbench_in_jupyterlab(
     cli: CommandLine, compared: str, dataset: Path, chromium: Browser, tmp_path: Path
 ):
@@ -145,24 +143,25 @@ def work(watched: Watched, address: str, folder: Path) -> None:
     "Do in the workbench what a person does, and see that it answers."
     page = watched.page
     page.goto(address)
-    page.get_by_text("| Idle").wait_for()
+    appears(page.get_by_text("| Idle"))
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
-    page.get_by_text("Move the threshold: hectares are counted then.").wait_for()
+    appears(page.get_by_text("Move the threshold: hectares are counted then."))
     assert page.get_by_text("this chip's F1").count() == 1
     page.locator(".bk-Button").get_by_text("wrong", exact=True).first.click()
-    page.get_by_text("1 marks in").wait_for()
+    appears(page.get_by_text("1 marks in"))
     handles = page.locator(".noUi-handle")
     handles.last.press("ArrowRight")
-    page.get_by_text("At 0.505").wait_for()
+    appears(page.get_by_text("At 0.505"))
     assert page.get_by_text("60.0 ha").count() == 1
     handles.first.press("ArrowRight")
-    page.get_by_role("cell", name="0.505").first.wait_for()
+    appears(page.get_by_role("cell", name="0.505"))
     watched.keep("workbench", folder)
     canvas = page.locator(".bk-Figure").last
+    canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.get_by_text("probability", exact=True).last.wait_for()
+    appears(page.get_by_text("probability", exact=True))
     assert not watched.troubles, watched.troubles
 
 
