@@ -438,7 +438,12 @@ class Review:
         except BaseException:
             self.marks = before
             raise
-        return f"{name}: {verdict or 'no mark'}. {len(self.marks)} marks in {self.out}"
+        return f"{name}: {verdict or 'no mark'}. {self.told}"
+
+    @property
+    def told(self) -> str:
+        "Say how many marks are kept, and where."
+        return f"{len(self.marks)} mark{'s' * (len(self.marks) != 1)} in {self.out}"
 
     def save(self) -> None:
         "Write the label file."

@@ -136,7 +136,7 @@ def mark_row(
     after: Callable[[], None],  # shows what has changed
 ) -> Any:  # a layout
     "Make the buttons of a review."
-    say = Div(text=f"{len(review.marks)} marks in {escape(str(review.out))}", width=900)
+    say = Div(text=escape(review.told), width=900)
     note = TextInput(placeholder="a remark, kept with the mark", width=260)
 
     def save(verdict: str) -> str:

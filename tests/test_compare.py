@@ -149,7 +149,7 @@ def work(watched: Watched, address: str, folder: Path) -> None:
     appears(page.get_by_text("Move the threshold: hectares are counted then."))
     assert page.get_by_text("this chip's F1").count() == 1
     page.locator(".bk-Button").get_by_text("wrong", exact=True).first.click()
-    appears(page.get_by_text("1 marks in"))
+    appears(page.get_by_text("1 mark in"))
     handles = page.locator(".noUi-handle")
     handles.last.press("ArrowRight")
     appears(page.get_by_text("At 0.505"))
