@@ -194,10 +194,11 @@ def bilinear(
 
     if values.shape[-2:] == size:
         return values
-    if valid.all():
+    if valid.numpy().all():
         return resample(values)
     weight = valid[None].to(values.dtype)
-    both = resample(torch.cat([torch.where(valid.bool(), values, 0.0), weight]))
+    seen = values.contiguous().view(torch.int32) & valid.bool().int().neg_()  # 0 where invalid
+    both = resample(torch.cat([seen.view(torch.float32), weight]))
     return both[:-1] / both[-1].clamp_min(1e-6)
 
 # %% ../nbs/15_augment.ipynb #f1bd997e

@@ -418,6 +418,7 @@ def keep_freed_memory(
     largest: int = 2**25,  # bytes; what is larger is given back. glibc takes no more than this
 ) -> None:
     "Let this process use freed memory again instead of giving it back (glibc's mallopt)."
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read at PyTorch's first array
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

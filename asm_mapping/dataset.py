@@ -104,7 +104,9 @@ def normalise_(
         zip(statistics["mean"], statistics["std"], strict=True)
     ):
         channels[:, channel].sub_(mean).div_(std)
-    return channels if valid.all() else channels.masked_fill_(~valid[:, None], 0.0)
+    if not valid.numpy().all():  # by bits: five times as fast as by a mask of booleans
+        channels.view(torch.int32).bitwise_and_(valid[:, None].int().neg_())
+    return channels
 
 # %% ../nbs/16_dataset.ipynb #93b0b74e
 def to_channels(
@@ -122,7 +124,9 @@ def to_channels(
         physical(*image, sensor, item)
     if disturb:
         disturb(bands)
-    return normalise_(complete_(channels, sensor, derived), valid, statistics)
+    for chip, seen in zip(channels.split(1), valid.split(1), strict=True):  # as above
+        normalise_(complete_(chip, sensor, derived), seen, statistics)
+    return channels
 
 # %% ../nbs/16_dataset.ipynb #09ece9b8
 def measure_statistics(
@@ -357,7 +361,9 @@ class WholeChips:
         *,
         batch_size: int,
         roles: Sequence[str] | None = None,  # sensors to read; all if None
+        readers: int = 0,  # threads that load ahead, as above
     ):
+        self.readers = readers
         by_size: dict[tuple[int, int], list[int]] = {}
         for number in numbers:
             by_size.setdefault(store.size(number), []).append(int(number))
@@ -372,4 +378,4 @@ class WholeChips:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        return map(self.load, self.batches)
+        return ahead(self.load, ((chips,) for chips in self.batches), self.readers)

@@ -68,7 +68,7 @@ class Store:
         return self.manifest.roles
 
     @cached_property
-    def arrays(self) -> dict[str, tuple[np.memmap, np.ndarray]]:
+    def arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "Map the files: flat array and each chip's first pixel, by part."
         return {part: map_part(self, part) for part in self.sizes}
 
@@ -126,14 +126,15 @@ def part_sizes(
     return sizes
 
 
-def map_part(store: Store, part: str) -> tuple[np.memmap, np.ndarray]:
+def map_part(store: Store, part: str) -> tuple[np.ndarray, np.ndarray]:
     "Memory-map a file; return it flat, with each chip's first element."
     bands, height, width = store.sizes[part]
     lengths = bands * height * width
     path, dtype = store.folder / f"{part}.bin", np.dtype(store.dtypes.get(part, "uint8"))
     if not path.is_file() or path.stat().st_size != lengths.sum() * dtype.itemsize:
         raise UserError(f"{path.name} has not the size that its chips need")
-    return np.memmap(path, dtype=dtype, mode="r"), np.cumsum(lengths) - lengths
+    whole = np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)  # cuts of it are cheaper
+    return whole, np.cumsum(lengths) - lengths
 
 
 def view(store: Store, part: str, i: int) -> np.ndarray:
