@@ -281,9 +281,10 @@ def keep_graph(path: Path, graph: bytes) -> None:
         own_folder(path.parent)
         with whole_file(path) as partial:
             partial.write_bytes(hashlib.sha256(graph).hexdigest().encode() + graph)
-        found = [(one.stat().st_mtime_ns, one) for one in path.parent.glob("*.graph")]
-        sizes = np.cumsum([one.stat().st_size for _, one in sorted(found, reverse=True)])
-        for (_, one), size in zip(sorted(found, reverse=True), sizes, strict=True):
+        graphs = path.parent.glob("*.graph")
+        found = sorted(graphs, key=lambda one: one.stat().st_mtime_ns, reverse=True)
+        sizes = np.cumsum([one.stat().st_size for one in found])
+        for one, size in zip(found, sizes, strict=True):
             if size > GRAPHS_BYTES:
                 one.unlink(missing_ok=True)
 
