@@ -6,9 +6,9 @@
 __all__ = ['ONE', 'LAYERS', 'NODATA', 'CLASS_COLOURS', 'DESCRIPTIONS', 'RAMPS', 'PALETTES', 'DOCTYPE', 'QGIS', 'OUTLINE', 'SHOWN',
            'LAYER_NAMES', 'SEEN_FIRST', 'MapWork', 'block_path', 'Canvas', 'save_block', 'load_block', 'whole_blocks',
            'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte', 'unwritable',
-           'check_whole', 'finish_layer', 'raster_style', 'style_document', 'style_paths', 'project_path',
-           'write_styles', 'sites_style', 'layer_id', 'project_layer', 'told_crs', 'write_project', 'MapSummary',
-           'sites_path', 'summary_path', 'read_summary']
+           'check_whole', 'overview_factors', 'finish_layer', 'raster_style', 'style_document', 'style_paths',
+           'project_path', 'write_styles', 'sites_style', 'layer_id', 'project_layer', 'told_crs', 'write_project',
+           'MapSummary', 'sites_path', 'summary_path', 'read_summary']
 
 # %% ../nbs/44_map_files.ipynb #9623d7cf
 import json
@@ -23,6 +23,7 @@ import rasterio
 import rasterio.shutil
 import shapely
 from rasterio.crs import CRS
+from rasterio.enums import Resampling
 from rasterio.features import geometry_mask
 from rasterio.transform import array_bounds
 from rasterio.windows import Window
@@ -238,17 +239,23 @@ def check_whole(path: Path) -> None:
             raise unwritable(path.parent, f"{path.name} is cut off")
 
 
+def overview_factors(shape: tuple[int, int]) -> list[int]:
+    "List by how much a map's overviews are smaller, until one block holds all."
+    return [2**level for level in range(1, (max(shape) - 1).bit_length() - 8)]
+
+
 def finish_layer(own: Claim, job: MapWork, layer: str, tags: dict[str, str]) -> None:
     "Turn a draft into a cloud-optimised GeoTIFF, whole."
     work = job.work / f"draft{layer}.tif"
-    check_whole(work)
-    with rasterio.open(work, "r+") as made:
+    mean = layer in ("", "_spread")  # of classes the nearest: rare ones stay
+    resampling = Resampling.average if mean else Resampling.nearest
+    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), rasterio.open(work, "r+") as made:
         made.update_tags(**tags)
-    resampling = "average" if layer in ("", "_spread") else "nearest"  # rare classes stay
+        made.build_overviews(overview_factors(made.shape), resampling)
+    check_whole(work)
     with own.file(layer_path(own.out, layer)) as new:
         rasterio.shutil.copy(
             work, new, driver="COG", blocksize=512, compress="deflate", level=1,
-            overview_resampling=resampling,
             bigtiff="if_safer", num_threads="all_cpus",
         )  # fmt: skip
         check_whole(new)

@@ -868,8 +868,8 @@ def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float
     )  # fmt: skip
     layers = [layer for layer in LAYERS[::-1] if layer != "_spread" or job.spread]
     own.remove()
-    with ThreadPoolExecutor(2) as pool:  # overviews are made by one thread a file
-        list(pool.map(lambda layer: finish_layer(own, job, layer, tags), layers[:-1]))
+    for layer in layers[:-1]:
+        finish_layer(own, job, layer, tags)
     write_styles(own, job.lattice.grid, level, layers[::-1])
     with own.file(summary_path(own.out)) as new:
         write_json(new, asdict(summary))
