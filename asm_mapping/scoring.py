@@ -40,7 +40,7 @@ from .config import project_root, read_json, sha256_of, write_json
 from .dataset import WholeChips
 from .fusion import flop_per_pixel
 from .grid import on_reference
-from .metrics import ScoreCounts, chip_scores
+from .metrics import ScoreCounts, chip_scores, drawn_threshold
 from .processes import run_program
 from asm_mapping.run import (
     RECORDED,
@@ -223,7 +223,8 @@ def score_run(run: Run, fitted: Fitted) -> Scored:
     own = f"validation part ({len(run.numbers('validation'))} chips)"
     chosen_on = out_of_fold(run) if run.settings.fold == "final" else None
     counts, source = chosen_on or (validation.counts, own)
-    threshold = counts.best_threshold()
+    chosen = run.parts if chosen_on else run.parts[run.parts["part"] == "validation"]
+    threshold = drawn_threshold(counts.best_threshold(), chosen["unit"].nunique())
     test = score("test", threshold) if run.numbers("test") else None
     shown = test or score("validation", threshold)
     seconds = time.perf_counter() - started
