@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'MOST_FOLDS', 'MOST_SEEDS', 'MOST_JOBS', 'Dataset', 'Root', 'AsName', 'Preset', 'Devices', 'Strategy', 'Pairs',
-           'Settings', 'Report', 'Overwrite', 'AsJson', 'ThresholdFor', 'Files', 'BandNames', 'SensorName',
+           'Settings', 'Report', 'Overwrite', 'AsJson', 'ThresholdFor', 'Turns', 'Files', 'BandNames', 'SensorName',
            'SensorFile', 'NoData', 'EngineName', 'area', 'show_version', 'before_any', 'told', 'offered', 'ended',
            'told_error', 'told_by_system', 'say', 'join_pairs', 'parse_pairs', 'check', 'explore', 'run', 'words',
            'tell_lost', 'tell_failed', 'tell_comparison', 'compare', 'demo', 'tune', 'tell_tuning', 'told_scores',
@@ -397,6 +397,7 @@ ThresholdFor = Annotated[
     str,
     typer.Option(help="f1, precision=0.8, recall=0.8 or cost=5; the run's own if not given"),
 ]
+Turns = Annotated[bool, typer.Option(help="average eight flips and turns")]
 
 
 def told_scores(scores: dict) -> str:
@@ -433,6 +434,7 @@ def evaluate(
     as_json: AsJson = None,
     engine: Annotated[str, typer.Option(help="eager (PyTorch), cuda, onnx, …")] = "",
     threshold_for: ThresholdFor = "",
+    turns: Turns = False,
     overwrite: Overwrite = False,
 ) -> None:
     "Score a finished run with its stored threshold, on its own test chips or another dataset."
@@ -449,7 +451,7 @@ def evaluate(
     with claim(as_json, overwrite=overwrite) if as_json else nullcontext() as own:
         if own:
             own.check()
-        result = evaluate_run(run, open_dataset(dataset, root), network, threshold_for)
+        result = evaluate_run(run, open_dataset(dataset, root), network, threshold_for, turns)
         if own:
             with own.file(own.out) as new:
                 write_json(new, result)
@@ -570,7 +572,7 @@ def predict(
     threads: Annotated[int, typer.Option(min=0, help="of a worker; 0: all cores")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="processes on this machine")] = 1,
     scheduler: Annotated[str, typer.Option(help="tcp://… of a Dask cluster")] = "",
-    turns: Annotated[bool, typer.Option(help="average eight flips and turns")] = False,
+    turns: Turns = False,
     spread: Annotated[bool | None, typer.Option(help="write an ensemble's spread")] = None,
     max_days: Annotated[int, typer.Option(min=0, help="between optical and SAR")] = 60,
     dates: Annotated[str, typer.Option(help="optical=2026-01-31,sar=2026-02-02")] = "",

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'UNPLANNED', 'MapSettings', 'make_map_settings', 'model_folder', 'open_cards',
            'run_label', 'whole_arms', 'scene_sensor', 'check_range', 'map_grid', 'read_area', 'crop_to', 'Job', 'Tile',
-           'read_role', 'read_tile', 'make_batch', 'turned_back', 'probabilities', 'add_tile', 'step_back',
-           'wanted_windows', 'hold_block', 'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan',
-           'check_plan', 'open_inputs', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'threshold_notes',
+           'read_role', 'read_tile', 'make_batch', 'probabilities', 'add_tile', 'step_back', 'wanted_windows',
+           'hold_block', 'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan', 'check_plan',
+           'open_inputs', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'threshold_notes',
            'compute_on_cluster', 'predict', 'map_layers', 'files_beside_map', 'settle_engine', 'check_disk',
            'check_engine', 'left_blocks', 'begin_map', 'compute_rest', 'finished_before', 'finish_map']
 
@@ -44,7 +44,7 @@ from tqdm import tqdm
 
 # %% ../nbs/46_predict.ipynb #c6cdbfea
 from .artefact import CalibrationCard, Card, gpu_name, load_card, match_sensor
-from .augment import turned
+from .augment import TURNS, turned, turned_back
 from .calibration import map_threshold, parse_rule, through
 from .cluster import portions, reach, reach_cluster, start_cluster, worker_number
 from asm_mapping.config import (
@@ -348,15 +348,6 @@ def make_batch(
     return batch
 
 # %% ../nbs/46_predict.ipynb #3e832a97
-def turned_back(array: np.ndarray, turn: int) -> np.ndarray:
-    "Undo `augment.turned`."
-    if turn & 1:
-        array = array[..., ::-1]
-    if turn & 2:
-        array = array[..., ::-1, :]
-    return array.swapaxes(-2, -1) if turn & 4 else array
-
-
 def probabilities(
     engines: tuple[Engine, ...],
     tile: Tile,
@@ -367,7 +358,7 @@ def probabilities(
     made = []
     for engine, batch, table in zip(engines, tile.batches, tables, strict=True):
         answers = []
-        for turn in range(8 if turns else 1):
+        for turn in range(TURNS if turns else 1):
             seen = {k: np.ascontiguousarray(turned(v, turn)) for k, v in batch.items()}
             logits = through(table, engine.run(seen)[0])
             answer = torch.from_numpy(logits).sigmoid().numpy()
