@@ -160,18 +160,22 @@ def unmatched(
     "Name the folds whose arms differ in split, settings or scored pixels."
     unfair = []
     for fold, group in finished(runs[runs["contest"]]).groupby("fold"):
-        seen: dict[str, dict] = {"split": {}, "settings": {}, "scored pixels": {}}
+        what = ("split", "settings", "scored pixels", "optical channels", "sar channels")
+        seen: dict[str, dict] = {name: {} for name in what}
         for row in group.itertuples():
             settings = read_kept(row.path, "settings")
             matched = {key: settings[key] for key in settings if key not in MAY_DIFFER}
             split = sha256_of_file(intact(row.path, RunFile.SPLITS))
-            values = split, sha256_of(matched), (row.pixels, row.positives)
+            channels = read_kept(row.path, "provenance").get("seen", {})
+            values = [split, sha256_of(matched), (row.pixels, row.positives)]
+            values += [str(channels.get(role, "")) for role in ("optical", "sar")]
             for sides, value in zip(seen.values(), values, strict=True):
-                sides.setdefault(value, set()).add(row.modality)
-        for what, sides in seen.items():
+                if value:  # an arm has no channels of a sensor that it does not take
+                    sides.setdefault(value, set()).add(row.modality)
+        for name, sides in seen.items():
             if len(sides) > 1:
                 against = " against ".join(", ".join(sorted(side)) for side in sides.values())
-                unfair.append(f"Fold {fold} is no fair contest: {what} of {against} differ.")
+                unfair.append(f"Fold {fold} is no fair contest: {name} of {against} differ.")
     return unfair
 
 # %% ../nbs/34_compare.ipynb #4b6fec98

@@ -465,11 +465,13 @@ def only_one(
             lock.acquire(timeout=max(0.0, end - time.monotonic()))
             break
         except Timeout:
-            who = f" ({holder.read_text()})" if holder.is_file() else ""
+            who = ""
+            with suppress(OSError):  # it ends just now
+                who = f" ({holder.read_text()})"
             raise HeldError(
                 f"another process is writing {path}{who}: wait for it or stop it"
             ) from None
-        except FileNotFoundError:  # its holder has just ended, and cleared away
+        except (FileNotFoundError, FileExistsError):  # its holder just clears away
             continue
     try:
         holder.write_text(f"process {os.getpid()} of {socket.gethostname()}")

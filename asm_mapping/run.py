@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['PARTIAL', 'RUN_FILES', 'CROP_PX', 'ELSEWHERE', 'RECORDED', 'RunFile', 'run_name', 'run_folder', 'partial_of',
            'is_partial', 'is_finished', 'fold_folders', 'failure', 'run_state', 'check_finished', 'read_kept',
-           'read_parts', 'changed_settings', 'reuse', 'discard_stale', 'Run', 'comparison_splits', 'set_threads',
-           'open_run', 'sole_writer', 'begin_on', 'why_spoiled', 'check_roles', 'check_fold', 'check_positives',
-           'crop_px', 'check_crop', 'describe_run', 'stream_folders', 'check_same_contest', 'sibling', 'finished_folds',
-           'complete_seeds', 'read_predictions', 'predictions_of', 'stored_logits', 'read_seen']
+           'read_parts', 'changed_settings', 'begins_with', 'changed_inputs', 'reuse', 'discard_stale', 'Run',
+           'comparison_splits', 'set_threads', 'open_run', 'sole_writer', 'begin_by_hand', 'begin_on', 'why_spoiled',
+           'check_roles', 'check_fold', 'check_positives', 'crop_px', 'check_crop', 'describe_run', 'stream_folders',
+           'check_same_contest', 'sibling', 'finished_folds', 'complete_seeds', 'read_predictions', 'predictions_of',
+           'stored_logits', 'read_seen']
 
 # %% ../nbs/25_run.ipynb #c67b8cf1
 import math
@@ -172,7 +173,30 @@ def changed_settings(
     ]
 
 
-def reuse(folder: Path, settings: RunSettings, data: str) -> bool:
+def begins_with(settings: RunSettings, store: Store) -> dict[str, Any]:  # plain values
+    "Gather what a run's result depends on beside its settings: data, channels, weights."
+    seen = {}
+    for role in set(roles_of(settings.modality)) & set(store.roles):
+        files = store.manifest.role(role)
+        seen[role] = {"derived": files.derived, "range": files.sensor.range}
+    pretrained = weight_hashes(settings.weights, roles_of(settings.modality))
+    return plain({"data": store.key, "seen": seen, "pretrained": pretrained})
+
+
+def changed_inputs(folder: Path, settings: RunSettings, store: Store) -> list[str]:
+    "Name what a run began with and is otherwise now; what it did not note counts as equal."
+    before, now = read_json(folder / RunFile.PROVENANCE), begins_with(settings, store)
+    changes = ["the data have changed since"] if before["data"] != now["data"] else []
+    for role, theirs in before.get("seen", {}).items():
+        if now["seen"].get(role, theirs) != theirs:
+            changes.append(f"derived channels or clip of {role} have changed since")
+    for file, theirs in before.get("pretrained", {}).items():
+        if now["pretrained"].get(file, theirs) != theirs:
+            changes.append(f"{file} has changed since")
+    return changes
+
+# %% ../nbs/25_run.ipynb #ad865e78
+def reuse(folder: Path, settings: RunSettings, store: Store) -> bool:
     "Say whether a finished run can be taken as it is; one that differs is a UserError."
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
@@ -180,13 +204,7 @@ def reuse(folder: Path, settings: RunSettings, data: str) -> bool:
     if not is_finished(folder):
         raise UserError(f"{folder} has no {RunFile.METRICS}, so it is no whole run: delete it")
     read_json(folder / RunFile.METRICS)  # of a time before records: at least it can be read
-    changes, begun = changed_settings(folder, settings), read_json(folder / RunFile.PROVENANCE)
-    if begun["data"] != data:
-        changes.append("the data have changed since")
-    before = begun.get("pretrained", {})
-    for file, now in weight_hashes(settings.weights, roles_of(settings.modality)).items():
-        if before.get(file) not in (None, now):
-            changes.append(f"{file} has changed since")
+    changes = changed_settings(folder, settings) + changed_inputs(folder, settings, store)
     if changes:
         raise UserError(
             f"{folder} is finished with other settings: {'; '.join(changes)}. "
@@ -296,12 +314,12 @@ def open_run(
     check_fold(settings, manifest)
     store = prepare(manifest, progress=False)
     check_crop(settings, store)
-    name = settings.name or manifest.name
-    if folder is None:
-        folder = runs_root() / "_scratch" / f"{name}-{settings.arm}-{settings.fold}"
-        shutil.rmtree(own_folder(folder))
+    name, by_hand = settings.name or manifest.name, folder is None
+    folder = folder or runs_root() / "_scratch" / f"{name}-{settings.arm}-{settings.fold}"
     sweep(own_folder(folder))
     writer = sole_writer(folder)
+    if by_hand:
+        begin_by_hand(folder, settings)
     begin_on(folder, store, settings)
     splits = comparison_splits(store, runs_root() / name, settings.folds)
     parts = splits[["chip", "unit", settings.fold]].rename(columns={settings.fold: "part"})
@@ -324,19 +342,24 @@ def sole_writer(folder: Path) -> FileLock:  # held until the process ends
     return writer
 
 
+def begin_by_hand(folder: Path, settings: RunSettings) -> None:
+    "Remove what an earlier run by hand left, and nothing else."
+    if settings.modality == "decision_fusion":
+        raise UserError(
+            "decision_fusion joins finished runs of a comparison: asm-mapping run "
+            f"{settings.dataset} --modality decision_fusion trains them first"
+        )
+    for path in folder.iterdir():
+        if path.name != MARK and RUN_FILES.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def begin_on(folder: Path, store: Store, settings: RunSettings) -> None:
     "Note what a run begins with; checkpoints of other data go, a damaged one is told."
-    channels = {
-        role: store.manifest.role(role).model_dump(include={"sensor", "derived"})
-        for role in store.roles
-    }
-    files = weight_hashes(settings.weights, roles_of(settings.modality))
-    now = plain({"data": store.key, "channels": channels, "pretrained": files})
     path = folder / RunFile.PROVENANCE
-    before = read_json(path) if path.exists() else now
-    if any(before.get(key, value) != value for key, value in now.items()):
+    if path.exists() and changed_inputs(folder, settings, store):
         shutil.rmtree(folder / RunFile.CHECKPOINTS, ignore_errors=True)
-    write_json(path, now)
+    write_json(path, begins_with(settings, store))
     for checkpoint in sorted(folder.glob(f"{RunFile.CHECKPOINTS}/*.ckpt")):
         if why := why_spoiled(checkpoint):
             raise UserError(
@@ -344,7 +367,7 @@ def begin_on(folder: Path, store: Store, settings: RunSettings) -> None:
                 "to start the run afresh"
             )
 
-
+# %% ../nbs/25_run.ipynb #a620ef76
 def why_spoiled(checkpoint: Path) -> str:  # "" for a whole one
     "Say what keeps a checkpoint from being read; code in it is never run."
     try:
@@ -448,14 +471,12 @@ def check_same_contest(run: Run, folder: Path) -> None:
     check_intact(folder)
     theirs, ours = read_json(folder / RunFile.SETTINGS), run.settings.model_dump()
     differ = [n for n in ("fold", "seed", "encoder", "weights") if theirs[n] != ours[n]]
-    if read_json(folder / RunFile.PROVENANCE)["data"] != run.store.key:
-        differ.append("data")
+    differ = [f"it has other {', '.join(differ)}"] if differ else []
+    differ += changed_inputs(folder, run.settings, run.store)
     if (folder / RunFile.SPLITS).read_text() != (run.folder / RunFile.SPLITS).read_text():
-        differ.append("splits")
+        differ.append("its splits are others")
     if differ:
-        raise UserError(
-            f"{folder} cannot serve {run.settings.arm}: it has other {', '.join(differ)}"
-        )
+        raise UserError(f"{folder} cannot serve {run.settings.arm}: {'; '.join(differ)}")
 
 # %% ../nbs/25_run.ipynb #8024c0cd
 def sibling(run: Run, modality: str) -> Path:
@@ -471,23 +492,23 @@ def sibling(run: Run, modality: str) -> Path:
 
 # %% ../nbs/25_run.ipynb #29643b01
 ELSEWHERE = (  # settings that a final run and the folds of its kind need not share
-    names_of("machine") - {"precision"} | {"dataset", "fold", "seed"}  # data: by their key
+    names_of("machine") - {"precision"}
+    | {"dataset", "fold", "seed"}  # data: by their key
+    | {"streams"}  # of the same fold each; an arm with them has a folder of its own
 )
 
 
 def finished_folds(
     settings: RunSettings,  # of a final run, settled
     arm: Path,  # folder of its arm: runs/NAME/MODALITY
-    data: str,  # key of the store
+    store: Store,
 ) -> dict[tuple[int, str], Path]:  # (seed, fold): run folder
     "Find the finished folds of the same data, network and training."
-    files = weight_hashes(settings.weights, roles_of(settings.modality))
     folders = {}
     for folder in fold_folders(arm):
         if is_partial(folder) or changed_settings(folder, settings, ELSEWHERE):
             continue
-        begun = read_json(folder / RunFile.PROVENANCE)
-        if (begun["data"], begun.get("pretrained", files)) == (data, files):
+        if not changed_inputs(folder, settings, store):
             check_intact(folder)
             theirs = read_kept(folder, "settings")
             folders[theirs["seed"], theirs["fold"]] = folder

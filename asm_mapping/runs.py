@@ -358,27 +358,28 @@ def run_one(
     with only_one(folder):
         if not is_finished(folder):
             refuse_taken(folder, replace=False)
-        if reuse(folder, settings, store.key):
+        if reuse(folder, settings, store):
             say(f"{label}: finished before, reused ({folder})")
             return folder
         partial = partial_of(folder)
         discard_stale(partial, settings, say)
         if settings.fold == "final":
-            say(f"{label}: {threshold_source(settings, folder.parent, store.key)}")
+            say(f"{label}: {threshold_source(settings, folder.parent, store)}")
         given = settings.model_dump() | {"folder": str(partial)}
         with progress_bar(partial, label, position):
             execute(template("60_run"), partial / RunFile.NOTEBOOK, given)
         if not is_finished(partial):
             raise RunError(f"{partial}: the notebook ended without {RunFile.METRICS}")
         (partial / MARK).unlink(missing_ok=True)
+        shutil.rmtree(partial / RunFile.CHECKPOINTS, ignore_errors=True)
         partial.rename(folder)
     say(f"{label}: {summary(folder)} ({folder})")
     return folder
 
 # %% ../nbs/51_runs.ipynb #06e9143a
-def threshold_source(settings: RunSettings, arm: Path, data: str) -> str:
+def threshold_source(settings: RunSettings, arm: Path, store: Store) -> str:
     "Say beforehand what a final run's threshold will be chosen on, and how to get more."
-    if complete_seeds(finished_folds(settings, arm, data), settings.folds):
+    if complete_seeds(finished_folds(settings, arm, store), settings.folds):
         return "its threshold will be chosen on what all folds predicted on their test chips"
     return (
         "its threshold will be chosen on its validation part alone; finish all folds of these "
@@ -615,7 +616,7 @@ def outer_gains(
     for fold in folds:
         pair = plan_outer(settings, chosen, [fold])
         try:
-            done = all(reuse(run_folder(one), one, store.key) for one in pair)
+            done = all(reuse(run_folder(one), one, store) for one in pair)
         except UserError:  # finished with other settings: no gain of these
             done = False
         if done:
@@ -640,7 +641,7 @@ def check_outer(
             raise UserError("fold final has no test part to compare on: give numbers")
         one = make_settings(**settings.model_dump() | {"fold": fold})
         check_fold(one, store.manifest)
-        reuse(run_folder(one), one, store.key)
+        reuse(run_folder(one), one, store)
     splits = make_splits(store.chips, rules, folds=count)
     inner_splits(store.chips, splits, settings.fold, inner_folds, rules, settings.seed)
 

@@ -159,7 +159,7 @@ def whole_folds(
     run: Run,  # a final one
 ) -> dict[tuple[int, str], Path]:  # (seed, fold): run folder; empty: the folds are not there
     "Find the folds of every seed that has them all."
-    found = finished_folds(run.settings, run.folder.parent, run.store.key)
+    found = finished_folds(run.settings, run.folder.parent, run.store)
     folds = check_fold(run.settings, run.manifest)
     places = product(complete_seeds(found, folds), map(str, range(folds)))
     return {place: found[place] for place in places}
@@ -313,7 +313,7 @@ def card_of(
 # %% ../nbs/27_scoring.ipynb #f500a0f1
 def cross_validated(run: Run) -> dict:
     "Mean test scores of the finished folds with a final run's settings, labelled as such."
-    folders = finished_folds(run.settings, run.folder.parent, run.store.key)
+    folders = finished_folds(run.settings, run.folder.parent, run.store)
     tests = [read_kept(folder, "metrics")["test"] for folder in folders.values()]
     names = ("f1", "iou", "precision", "recall", "average_precision")
     values = {name: [test[name] for test in tests if test[name] is not None] for name in names}
@@ -367,7 +367,7 @@ def finish_run(
     scored: Scored,
     calibration: Calibration | None = None,  # None: probabilities stay the network's own
 ) -> dict:  # the metrics
-    "Write model, metrics, curve, chips and provenance; drop the checkpoints."
+    "Write model, metrics, curve, chips and provenance."
     metrics = metrics_of(run, fitted, scored)
     folder = run.folder
     metrics |= {"calibration": calibration.report} if calibration else {}
@@ -378,11 +378,11 @@ def finish_run(
     scored.shown.chips.drop(columns="offset").to_csv(folder / RunFile.CHIPS, index=False)
     seen = run.parts["part"].isin(["train", "validation"]).to_numpy()
     run.store.chips[seen].to_parquet(folder / RunFile.SEEN)
+    begun = read_json(folder / RunFile.PROVENANCE)
     write_json(
         folder / RunFile.PROVENANCE,
         {
-            "data": run.store.key,
-            "pretrained": read_json(folder / RunFile.PROVENANCE)["pretrained"],
+            **{key: begun[key] for key in ("data", "seen", "pretrained")},
             "settings": sha256_of(run.settings.model_dump()),
             "weights": weights_hash(fitted.network),
             "commit": commit(),
@@ -394,7 +394,6 @@ def finish_run(
             "checksums": CHECKSUMS,
         },
     )
-    shutil.rmtree(folder / RunFile.CHECKPOINTS, ignore_errors=True)
     (folder / RunFile.PROGRESS).unlink(missing_ok=True)
     write_json(folder / RunFile.METRICS, metrics)  # a folder with it is finished
     write_checksums(folder, RECORDED)

@@ -361,6 +361,14 @@ def checkpoints(settings: RunSettings, folder: Path) -> list[Callback]:
     last = ModelCheckpoint(filename="last", **ways)  # behind the other, whose state it holds
     return [best, last] if settings.kept == "best" else [last]
 
+# %% ../nbs/26_training.ipynb #ddfa8a05
+class StopsForGood(EarlyStopping):
+    "Early stopping that a run which is taken up after its end remembers."
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        "Stop before the first step where the last round had said so."
+        trainer.should_stop = self.wait_count >= self.patience
+
 # %% ../nbs/26_training.ipynb #819157cd
 def make_trainer(
     run: Run,
@@ -375,7 +383,7 @@ def make_trainer(
     callbacks = [*watched, history, *checkpoints(settings, folder / RunFile.CHECKPOINTS)]
     if settings.early_stopping:
         patience = settings.early_stopping
-        callbacks.append(EarlyStopping("validation_ap", mode="max", patience=patience))
+        callbacks.append(StopsForGood("validation_ap", mode="max", patience=patience))
     logger = tensorboard_logger(folder) if settings.tensorboard else False
     if settings.tensorboard:
         callbacks.append(LearningRateMonitor())
