@@ -326,6 +326,11 @@ def demo(
     from asm_mapping.runs import compare_arms, map_demo
 
     common = {"preset": "quick", "steps": 80, **parse_pairs(p)}
+    if "name" in common:
+        raise UserError(
+            "-p name: what the demo makes is called demo; another comparison of its chips is "
+            f"asm-mapping compare demo --name {common['name']}"
+        )
     made, failed = compare_arms("demo", "all", common, folds=folds, jobs=jobs, say=say)
     map_demo(say)
     index, lost = render_report(["demo"])
@@ -389,7 +394,8 @@ def tell_tuning(
     made = show_search(search, also, jobs=jobs, space=space)
     own, best = search.settings, search.folder / "best.toml"
     say(f"wrote {made}, {best} and the tables beside")
-    say(f"next: asm-mapping compare {own.dataset} --settings {best} --name {own.name}-all")
+    data = f"{own.dataset} --root {own.root}" if own.root else own.dataset
+    say(f"next: asm-mapping compare {data} --settings {best} --name {own.name}-all")
     tell_failed(failed)
 
 # %% ../nbs/53_cli.ipynb #510e1da1

@@ -655,7 +655,7 @@ def run_table(
         "Loss": s.loss.replace("_", " + "),
         "Optimiser": f"AdamW, learning rate up to {s.learning_rate:g}",
         "Batch": f"{s.batch_size} crops",
-        "Preset": s.preset + (f", {s.steps} steps" if s.steps else ""),
+        "Preset": s.preset + (f", {np.prod(run.plan)} steps" if s.steps else ""),
         "Seed": str(s.seed),
     }
     return pd.DataFrame({label: facts.keys(), "": facts.values()})

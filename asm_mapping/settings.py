@@ -120,6 +120,13 @@ class NetworkSettings(WhatSettings):
             raise ValueError(f"widths must be 1 to {WIDEST}")
         return value
 
+    @model_validator(mode="after")
+    def good_streams(self) -> "NetworkSettings":
+        "Refuse streams for an arm that has no encoders to take them."
+        if self.streams and self.modality != "late_fusion":
+            raise ValueError(f"streams start late_fusion only, and {self.modality} was given")
+        return self
+
 # %% ../nbs/24_settings.ipynb #ff550ea1
 class RunSettings(NetworkSettings):
     "All that one run needs to know: what, which network, how it is trained and where."
@@ -183,8 +190,8 @@ class RunSettings(NetworkSettings):
 
 # %% ../nbs/24_settings.ipynb #caf40ee0
 COMMANDED = names_of("identity") | {"root", "preset"}  # what a command says, and no file
-SEVERAL = {"devices", "nodes", "strategy"}  # processes: as good, but not the same to the bit
-SAME_RESULT = names_of("machine") - SEVERAL - {"precision"}  # no other run, to the bit
+SEVERAL = {"devices", "nodes", "strategy"}  # processes: as good, but a run of its own
+SAME_RESULT = names_of("machine") - SEVERAL - {"precision"}  # the same run, but for rounding
 
 # %% ../nbs/24_settings.ipynb #6786ce7b
 PRESETS = {  # name: (passes over the training pixels, validation rounds)

@@ -109,7 +109,7 @@ def base_units(
 ) -> pd.Series:  # unit of each chip, before overlaps join any
     "Name each chip's group, else its block, else the chip itself (with a warning)."
     group = chips["group"].fillna("").astype(str)
-    units = group if (group != "").any() else blocks(chips, block_m)
+    units = group.where(group != "", blocks(chips, block_m))
     alone = units == ""
     if alone.any():
         warnings.warn(

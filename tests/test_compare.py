@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -15,6 +16,9 @@ from browser import Lab, Watched, appears, look_at_page
 from helpers import CHIPS, ROOT, SMALL, CommandLine, write_dataset
 from playwright.sync_api import Browser
 from rasterio.transform import from_origin
+
+from asm_mapping.compare import run_table
+from asm_mapping.settings import make_settings, plan_steps
 
 ARMS = ("sar", "optical", "decision_fusion")
 
@@ -34,6 +38,13 @@ def test_compare_reuses_and_writes_tables(cli: CommandLine, compared: str, finis
     with open(cli.runs / "tiny/tables/scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["modality"] for row in rows} == set(ARMS)
+
+
+def test_a_page_tells_the_steps_that_are_taken():
+    asked = make_settings(preset="full", steps=70)  # twenty rounds of four
+    run = SimpleNamespace(settings=asked, manifest=SimpleNamespace(target="squares"))
+    run.plan = plan_steps(asked, 1e6, 32)
+    assert run_table(run, "tiny").set_index("tiny").loc["Preset"].item() == "full, 80 steps"
 
 
 def test_decision_fusion_costs_the_sum(cli: CommandLine, compared: str):

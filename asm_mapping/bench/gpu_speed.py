@@ -29,9 +29,10 @@ from ..artefact import device_of, finish_on
 from .mapping_speed import network_alone, watch_map, write_repeated
 from .training_speed import MANIFEST, draw_noise, elsewhere, write_plain
 from ..catalog import Manifest, read_manifest
-from ..config import stay_local
+from ..config import own_folder, stay_local
 from ..engines import agreement, open_engine
 from ..map_files import LAYERS, layer_path
+from ..outputs import own_tables
 from ..predict import make_map_settings, prepare_map, read_tile
 from ..run import Run, open_run
 from ..scoring import finish_run, machine, score_run
@@ -213,16 +214,18 @@ def measure_gpu(
     engine = "cuda" if device.type == "cuda" else "eager"
     if engine == "eager":
         say("no CUDA GPU is used: these are the numbers of the CPU, mapped with eager")
-    out.mkdir(parents=True, exist_ok=True)
-    told = pd.Series(describe_machine(device), name="value").rename_axis("name")
-    told.to_csv(out / "machine.csv")
+    told = pd.Series(describe_machine(device), name="value").rename_axis("name").reset_index()
+    table = pd.DataFrame(columns=["what", "value", "unit", "after_s"])
+    work = own_folder(out / "work")
+    own_tables(out, {"rates": table, "machine": told}, index=False)
+    shutil.rmtree(work)  # what one that was interrupted left
     given = {"steps": steps, "batch_size": batch_size, "chip_px": chip_px}
-    rows, work, started = [], out / "work", time.perf_counter()
+    rows, work, started = [], own_folder(work), time.perf_counter()
     for row in all_rates(work, px, part_px, chips, seconds, engine,
                          given | {"accelerator": accelerator}):  # fmt: skip
         rows.append((*row, round(time.perf_counter() - started, 1)))
-        table = pd.DataFrame(rows, columns=["what", "value", "unit", "after_s"])
-        table.to_csv(out / "rates.csv", index=False)
+        table = pd.DataFrame(rows, columns=table.columns)
+        own_tables(out, {"rates": table, "machine": told}, index=False)
         say(f"{rows[-1][3]:7.1f} s  {row[0]}: {row[1]:.4g} {row[2]}")
     shutil.rmtree(work)
     return table
