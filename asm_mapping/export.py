@@ -47,7 +47,8 @@ class FileChannels(nn.Module):
         seen = torch.isfinite(values).all(dim=1, keepdim=True)
         if self.sensor.nodata is not None:  # as `sheet.nodata_pixels` finds it
             there = values != self.sensor.nodata
-            together = torch.any if self.sensor.role == "optical" else torch.all
+            dark = self.sensor.role == "optical" and self.sensor.nodata == 0
+            together = torch.any if dark else torch.all
             seen = seen & together(there, dim=1, keepdim=True)
         bands = torch.where(seen, values, torch.ones_like(values))
         bands = bands * self.sensor.scale + self.sensor.offset
