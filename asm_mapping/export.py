@@ -151,6 +151,7 @@ DIMENSIONS = ["batch", "channel", "height", "width"]
 def mlm_item(card: Card, out: Path, px: int, network: nn.Module) -> dict[str, Any]:
     "Describe the model as a STAC item of the MLM extension."
     architecture, now = architecture_of(card), datetime.now(UTC).isoformat(timespec="seconds")
+    loaded = card.training.get("loaded", {})
     classes = [{"value": value, "name": name, "description": f"{name}: {card.target}"}
                for value, name in enumerate(("background", "mine"))]  # fmt: skip
     inputs = [
@@ -172,7 +173,7 @@ def mlm_item(card: Card, out: Path, px: int, network: nn.Module) -> dict[str, An
         "mlm:name": f"{card.dataset} {card.modality}", "mlm:architecture": "U-Net",
         "mlm:tasks": ["semantic-segmentation"], "mlm:framework": "ONNX",
         "mlm:total_parameters": sum(p.numel() for p in network.parameters()),
-        "mlm:pretrained": card.training.get("weights_loaded") not in (None, "", "none"),
+        "mlm:pretrained": any(loaded.get(what) for what in ("tensors", "streams")),
         "mlm:input": inputs, "mlm:output": [output],
         "mlm:hyperparameters": {"encoder": architecture.encoder,
                                 "threshold": map_threshold(card), **card.training},
