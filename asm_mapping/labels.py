@@ -268,7 +268,6 @@ def gathered(shapes: GeoSeries, x: pd.Series) -> GeoSeries:
     corners[:, 0] += turns * turn
     return GeoSeries(shapely.set_coordinates(values.copy(), corners), shapes.index, shapes.crs)
 
-
 # %% ../nbs/18_labels.ipynb #72b5c5e5
 def onto_grid(
     shapes: GeoSeries,
@@ -287,7 +286,9 @@ def onto_grid(
     copies = np.array([shapes.translate(move) if move else shapes for move in moves])
     meets = shapely.intersects(copies, outline) & ~shapely.touches(copies, outline)
     placed = copies[meets.argmax(axis=0), np.arange(len(shapes))]
-    for place in np.flatnonzero(meets.sum(axis=0) > 1):  # parts of it lie at -180, others at 180
+    for place in np.flatnonzero(
+        meets.sum(axis=0) > 1
+    ):  # parts of it lie at -180, others at 180
         parts = shapely.get_parts(copies[:, place])
         placed[place] = shapely.union_all(parts[shapely.intersects(parts, outline)])
     return GeoSeries(placed, index=shapes.index, crs=shapes.crs)[meets.any(axis=0)]

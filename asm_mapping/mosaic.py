@@ -168,7 +168,6 @@ def read_joined(
     valid[empty] = 0
     return values, valid
 
-
 # %% ../nbs/11_mosaic.ipynb #796fcc46
 def read_onto(
     sheet: Sheet, scene: Scene, target: Grid, losses: list[LostBlock] | None

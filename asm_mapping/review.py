@@ -393,7 +393,6 @@ def refuse_older(sites: Path, map_path: Path) -> None:
             "or name the file of sites that you mean"
         )
 
-
 # %% ../nbs/70_review.ipynb #a4ef05ac
 AT_ONCE = 5e7  # pixels of a map whose sites are found while one waits
 

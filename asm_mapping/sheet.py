@@ -506,7 +506,6 @@ def tell_fill(seen: Spread, sensor: Sensor, chips: bool) -> str:  # empty: nothi
     key = f"nodata = {told} under [{sensor.role}]"
     return f"{why}: {key if chips else f'--{sensor.role}-nodata {told}'}"
 
-
 # %% ../nbs/10_sheet.ipynb #9e3e7b8d
 _kept = threading.local()  # open files of this thread, the latest last
 
