@@ -286,9 +286,8 @@ def onto_grid(
     copies = np.array([shapes.translate(move) if move else shapes for move in moves])
     meets = shapely.intersects(copies, outline) & ~shapely.touches(copies, outline)
     placed = copies[meets.argmax(axis=0), np.arange(len(shapes))]
-    for place in np.flatnonzero(
-        meets.sum(axis=0) > 1
-    ):  # parts of it lie at -180, others at 180
+    several = meets.sum(axis=0) > 1  # parts of it lie at -180, others at 180
+    for place in np.flatnonzero(several):
         parts = shapely.get_parts(copies[:, place])
         placed[place] = shapely.union_all(parts[shapely.intersects(parts, outline)])
     return GeoSeries(placed, index=shapes.index, crs=shapes.crs)[meets.any(axis=0)]
