@@ -458,7 +458,7 @@ class Review:
         def changed() -> list[GeoDataFrame]:  # another window may have marked meanwhile
             self.read()
             self.marks = {key: one for key, one in self.marks.items() if key != name} | change
-            return self.tables()
+            return marked_tables(self)
 
         try:
             write_labels(self.paths, changed)
@@ -477,12 +477,13 @@ class Review:
         "Name the files that keep the marks."
         return [self.out] if self.sites is None else [self.out, no_mines_file(self.out)]
 
-    def tables(self) -> list[GeoDataFrame]:  # one a path
-        "Lay out what the files hold."
-        if self.sites is not None:
-            return [*marked_sites(self.sites, self.marks)]
-        assert self.drawn is not None and self.chips is not None, "it has chips or sites"
-        return [marked_chips(self.drawn(), self.chips, self.marks)]
+# %% ../nbs/70_review.ipynb #35cad2ad
+def marked_tables(review: Review) -> list[GeoDataFrame]:  # one for each of its paths
+    "Lay out what a review's files hold."
+    if review.sites is not None:
+        return [*marked_sites(review.sites, review.marks)]
+    assert review.drawn is not None and review.chips is not None, "it has chips or sites"
+    return [marked_chips(review.drawn(), review.chips, review.marks)]
 
 # %% ../nbs/70_review.ipynb #e16c83b1
 def labels_before(store: Store, labels: str | Path) -> GeoDataFrame:  # rows of a label file
