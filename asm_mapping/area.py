@@ -602,9 +602,12 @@ def read_answers(path: Path) -> pd.DataFrame:  # point, answer: 1, 0, unsure or 
     path = Path(path)
     if path.suffix.lower() == ".csv":
         try:
-            with open(path, encoding=encoding_of(path)) as file:
+            told = encoding_of(path)  # where it errs, only remarks are hurt: answers are ASCII
+            with open(path, encoding=told, errors="replace") as file:
                 separator = ";" if ";" in file.readline() else ","  # as a German Excel has it
-            table = pd.read_csv(path, sep=separator, dtype=str, encoding=encoding_of(path))
+            table = pd.read_csv(
+                path, sep=separator, dtype=str, encoding=told, encoding_errors="replace"
+            )
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as a table ({error})") from None
     else:

@@ -149,7 +149,7 @@ class Card(BaseModel):
     dataset: Phrase
     target: Phrase  # what was mapped
     synthetic: bool = False  # trained on data made by code
-    training: dict[str, Any] = {}  # chips, area and dates, steps, seed, fold, weights_loaded
+    training: dict[str, Any] = {}  # chips, area, settings, loaded
     threshold: float = Field(ge=0, le=1)  # probability
     threshold_from: str = ""  # which predictions it was chosen on
     calibration: CalibrationCard | None = None  # None: probabilities are the network's own

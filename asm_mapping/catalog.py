@@ -68,7 +68,15 @@ from .demo import write_demo
 from .grid import Grid, aligned_grid, cut, nearest_ratio, pixel_shift, warp
 from .processes import told_late
 from .sensors import Sensor, check_derived, sensor_from, undeclared_fill
-from .sheet import Pixels, Sheet, Spread, judge_values, measure_spread, read_chip
+from asm_mapping.sheet import (
+    Pixels,
+    Sheet,
+    Spread,
+    judge_values,
+    measure_spread,
+    read_chip,
+    tell_fill,
+)
 
 # %% ../nbs/12_catalog.ipynb #e6a7f9b1
 PARTS = ("optical", "sar", "mask")  # the files of a chip
@@ -587,9 +595,10 @@ def note_reading(record: ChipRecord, role: str, sheet: Sheet, files: RoleFiles) 
         scale, offset = sheet.scaling
         record.notes.append((role, f"are read by their own scale {scale:g}, offset {offset:g}"))
     more = files.nodata is not None and {*sheet.nodata} != {files.nodata}
-    if sheet.bands != plain or sheet.recode or sheet.masked or more:
+    each = role == "optical" and listed > 1 and any(sheet.nodata)  # one band is enough
+    if sheet.bands != plain or sheet.recode or sheet.masked or more or each:
         seen = sheet.bands, sheet.recode, sheet.masked, sheet.nodata
-        record.readings.append(f"{record.files[role]} {seen}")
+        record.readings.append(f"{record.files[role]} {seen}{' in any band' * each}")
 
 # %% ../nbs/12_catalog.ipynb #65a2395c
 def settle_grid(
@@ -678,7 +687,7 @@ def place_role(
         pixels = pixels._replace(nodata=pixels.nodata & (beside.valid == 0))
     valid = pixels.valid
     if (seen := measure_spread(values, valid)) is not None:
-        if why := undeclared_fill(sensor, seen.ends):
+        if why := tell_fill(seen, sensor, chips=True):
             record.blame(role, why)
             return
         record.spreads[role] = seen
@@ -705,9 +714,11 @@ def judge_chips(
     bad, notes = [], []
     for role in manifest.roles:
         files = manifest.role(role)
-        spreads = [r.spreads[role] for r in records if role in r.spreads]
-        wrong, doubt = judge_values(spreads, files.sensor, chips=True)
-        bad += [Problem(files.path, wrong)] if wrong else []
+        seen = {r.files[role]: r.spreads[role] for r in records if role in r.spreads}
+        wrong, doubt = judge_values([*seen.values()], files.sensor, chips=True)
+        fills = {file: undeclared_fill(files.sensor, one.ends) for file, one in seen.items()}
+        alone = [Problem(file, why) for file, why in fills.items() if why]  # of another scale
+        bad += [Problem(files.path, wrong)] if wrong else alone
         notes += [f"{role}: {doubt}"] if doubt else []
         told = Counter(text for r in records for part, text in r.notes if part == role)
         notes += [f"{role}: {count} files {text}" for text, count in told.most_common(5)]

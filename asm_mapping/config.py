@@ -302,7 +302,8 @@ def own_folder(path: Path) -> Path:
         except NotADirectoryError:
             pass
         except FileNotFoundError:  # another process has just removed its own
-            continue
+            if not path.is_symlink():
+                continue
         raise UserError(
             f"{path} was not made by this program, which needs that name: move it away, or "
             "choose another name for the output"

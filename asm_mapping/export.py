@@ -47,7 +47,8 @@ class FileChannels(nn.Module):
         seen = torch.isfinite(values).all(dim=1, keepdim=True)
         if self.sensor.nodata is not None:  # as `sheet.nodata_pixels` finds it
             there = values != self.sensor.nodata
-            together = torch.any if self.sensor.role == "optical" else torch.all
+            dark = self.sensor.role == "optical" and self.sensor.nodata == 0
+            together = torch.any if dark else torch.all
             seen = seen & together(there, dim=1, keepdim=True)
         bands = torch.where(seen, values, torch.ones_like(values))
         bands = bands * self.sensor.scale + self.sensor.offset
@@ -150,6 +151,7 @@ DIMENSIONS = ["batch", "channel", "height", "width"]
 def mlm_item(card: Card, out: Path, px: int, network: nn.Module) -> dict[str, Any]:
     "Describe the model as a STAC item of the MLM extension."
     architecture, now = architecture_of(card), datetime.now(UTC).isoformat(timespec="seconds")
+    loaded = card.training.get("loaded", {})
     classes = [{"value": value, "name": name, "description": f"{name}: {card.target}"}
                for value, name in enumerate(("background", "mine"))]  # fmt: skip
     inputs = [
@@ -171,7 +173,7 @@ def mlm_item(card: Card, out: Path, px: int, network: nn.Module) -> dict[str, An
         "mlm:name": f"{card.dataset} {card.modality}", "mlm:architecture": "U-Net",
         "mlm:tasks": ["semantic-segmentation"], "mlm:framework": "ONNX",
         "mlm:total_parameters": sum(p.numel() for p in network.parameters()),
-        "mlm:pretrained": card.training.get("weights_loaded") not in (None, "", "none"),
+        "mlm:pretrained": any(loaded.get(what) for what in ("tensors", "streams")),
         "mlm:input": inputs, "mlm:output": [output],
         "mlm:hyperparameters": {"encoder": architecture.encoder,
                                 "threshold": map_threshold(card), **card.training},

@@ -54,7 +54,7 @@ from asm_mapping.config import (
     whole_folder,
     write_json,
 )
-from .grid import Grid, aligned_grid, nearest_ratio, on_reference
+from .grid import Grid, aligned_grid, nearest_ratio, on_reference, whole_turn
 from asm_mapping.inputs import (
     RASTERS,
     check_shapes,
@@ -255,6 +255,19 @@ def read_label_raster(
     extent = GeoSeries([grid_box(grid)], crs=grid.crs)
     return Drawn(table, len(table), 0, 0, warning), extent
 
+# %% ../nbs/18_labels.ipynb #26845118
+def gathered(shapes: GeoSeries, x: pd.Series) -> GeoSeries:
+    "Move corners by whole turns around the Earth to within half a turn of each shape's x."
+    turn, values = whole_turn(shapes.crs), shapes.to_numpy()
+    corners, which = shapely.get_coordinates(values, return_index=True)
+    if not turn or not np.isfinite(corners).all():
+        return shapes
+    turns = np.round((x.to_numpy()[which] - corners[:, 0]) / turn)
+    if not turns.any():
+        return shapes
+    corners[:, 0] += turns * turn
+    return GeoSeries(shapely.set_coordinates(values.copy(), corners), shapes.index, shapes.crs)
+
 # %% ../nbs/18_labels.ipynb #72b5c5e5
 def onto_grid(
     shapes: GeoSeries,
@@ -264,9 +277,20 @@ def onto_grid(
     if shapes.crs != grid.crs:
         degrees = shapes.crs is not None and shapes.crs.is_geographic
         step = 0.01 if degrees else 1000  # about a kilometre
+        flat = shapes.crs is not None and not whole_turn(shapes.crs)
         shapes = shapes.segmentize(step).to_crs(grid.crs)
+        shapes = gathered(shapes, shapes.bounds["minx"]) if flat else shapes
     shapes = shapes[np.isfinite(shapes.bounds.to_numpy()).all(axis=1)]
-    return shapes[shapes.intersects(grid_box(grid)) & ~shapes.touches(grid_box(grid))]
+    turn, outline = whole_turn(grid.crs), grid_box(grid)
+    moves = (0, turn, -turn) if turn else (0,)
+    copies = np.array([shapes.translate(move) if move else shapes for move in moves])
+    meets = shapely.intersects(copies, outline) & ~shapely.touches(copies, outline)
+    placed = copies[meets.argmax(axis=0), np.arange(len(shapes))]
+    several = meets.sum(axis=0) > 1  # parts of it lie at -180, others at 180
+    for place in np.flatnonzero(several):
+        parts = shapely.get_parts(copies[:, place])
+        placed[place] = shapely.union_all(parts[shapely.intersects(parts, outline)])
+    return GeoSeries(placed, index=shapes.index, crs=shapes.crs)[meets.any(axis=0)]
 
 # %% ../nbs/18_labels.ipynb #0e349f52
 def place_shapes(
@@ -293,13 +317,14 @@ def ground_buffer(
     distance_m: float,  # metres on the ground; negative shrinks
 ) -> GeoSeries:  # same CRS and index
     "Widen polygons by metres on the ground."
-    degrees = shapes.to_crs(4326)
+    degrees, west = shapes.to_crs(4326), shapes.bounds["minx"]
+    degrees = gathered(degrees, degrees.bounds["minx"])
     centres = shapely.get_coordinates(shapely.centroid(degrees.to_numpy()))
     done = []
     for (longitude, latitude), part in degrees.groupby([*np.round(centres).T]):
         plane = f"+proj=aeqd +lon_0={longitude} +lat_0={latitude} +datum=WGS84 +units=m"
         done.append(part.to_crs(plane).buffer(distance_m).to_crs(shapes.crs))
-    return pd.concat(done).loc[shapes.index]
+    return gathered(pd.concat(done).loc[shapes.index], west)
 
 # %% ../nbs/18_labels.ipynb #c107f88f
 def ring(

@@ -18,7 +18,7 @@ from affine import Affine
 
 from .config import UserError
 from .grid import Grid, bounds_on, ground_pixel, near, pixel_shift, warp
-from .sensors import Sensor, undeclared_fill
+from .sensors import Sensor
 from asm_mapping.sheet import (
     Held,
     LostBlock,
@@ -29,6 +29,7 @@ from asm_mapping.sheet import (
     open_sheet,
     read_sheet,
     refuse_lacking,
+    tell_fill,
 )
 
 # %% ../nbs/11_mosaic.ipynb #9dc0661c
@@ -127,6 +128,46 @@ def source_window(
     (row, column), (height, width) = low.tolist(), (high - low).tolist()
     return row, column, height, width
 
+# %% ../nbs/11_mosaic.ipynb #c82c4cb5
+def files_beside(sheet: Sheet, scene: Scene) -> list[Sheet]:
+    "List the files of the same ground with other bands, if 0 in this one could be dark."
+    own, grid = {band for band, _ in sheet.bands}, sheet.grid
+    if scene.role != "optical" or 0 not in sheet.nodata or len(own) == len(scene.sensor.bands):
+        return []
+    found = []
+    for other in (other for other in scene.sheets if other.grid.crs == grid.crs):
+        apart = np.subtract(bounds_on(other.grid, grid), bounds_on(grid, grid))
+        pixel = max(grid.transform.a, other.grid.transform.a)
+        if own.isdisjoint(band for band, _ in other.bands) and (abs(apart) <= pixel).all():
+            found.append(replace(other, nodata=(*other.nodata, 0.0)))
+    return found
+
+
+def read_joined(
+    sheet: Sheet,
+    scene: Scene,
+    place: tuple[int, int, int, int],  # row, column, height, width: inside the sheet
+    losses: list[LostBlock] | None,
+) -> tuple[np.ndarray, np.ndarray]:  # (band of the sheet, row, column), valid (row, column)
+    "Read a window of a file; 0 in some of the bands is data where the others have data."
+    known = sheet.held is not None and sheet.held.cut(place) is not None
+    beside = [] if known else files_beside(sheet, scene)
+    if not beside:
+        return read_sheet(sheet, scene.role, place, losses)
+    measured = replace(sheet, nodata=tuple(value for value in sheet.nodata if value))
+    values, valid = read_sheet(measured, scene.role, place, losses)
+    zero = np.array([addend for _, addend in sheet.recode] or [0] * len(values))
+    empty = (values == zero.astype(values.dtype)[:, None, None]).all(axis=0)
+    grid = sub_grid(sheet.grid, *place)
+    for other in beside if empty.any() else ():
+        window = source_window(other.grid, grid)
+        if window is not None:
+            seen = read_sheet(other, scene.role, window, None if losses is None else [])[1]
+            there = sub_grid(other.grid, *window)
+            empty &= warp(seen[None], seen, there, grid, None)[1] == 0
+    valid[empty] = 0
+    return values, valid
+
 # %% ../nbs/11_mosaic.ipynb #796fcc46
 def read_onto(
     sheet: Sheet, scene: Scene, target: Grid, losses: list[LostBlock] | None
@@ -135,7 +176,7 @@ def read_onto(
     place = source_window(sheet.grid, target)
     if place is None:
         return None
-    values, valid = read_sheet(sheet, scene.role, place, losses)
+    values, valid = read_joined(sheet, scene, place, losses)
     if not valid.any():
         return None
     grid = sub_grid(near(sheet.grid, target), *place)
@@ -188,7 +229,7 @@ def hold_scene(scene: Scene, target: Grid, losses: list[LostBlock] | None) -> Sc
         if place is None:
             continue
         if place[2] * place[3] <= HELD_PX:
-            values, valid = read_sheet(sheet, scene.role, place, losses)
+            values, valid = read_joined(sheet, scene, place, losses)
             sheet = replace(sheet, held=Held(place, values, valid))
         sheets.append(sheet)
     return replace(scene, sheets=tuple(sheets))
@@ -202,11 +243,12 @@ def check_fineness(scene: Scene, grid: Grid) -> None:
     wanted = ground_pixel(grid)
     for sheet in scene.sheets:
         own = ground_pixel(sheet.grid)
+        side = f"{sheet.grid.transform.a * wanted / own:.4g}"  # in the file's own units
         if own * FINEST < wanted:
             raise UserError(
                 f"{sheet.path}: its pixels of {own:.3g} m are {wanted / own:.0f} times finer "
                 f"than the map's, {FINEST} times can be read: average them first: gdalwarp "
-                f"-r average -tr {wanted:.4g} {wanted:.4g} OLD.tif NEW.tif"
+                f"-r average -tr {side} {side} OLD.tif NEW.tif"
             )
 
 # %% ../nbs/11_mosaic.ipynb #13db469d
@@ -236,9 +278,8 @@ def check_values(scene: Scene, sample: Spread | None) -> list[str]:  # warnings
     ][:1]
     if sample is None:
         return [*told, f"{scene.role}: no valid pixel where the scene was sampled"]
-    if fill := undeclared_fill(sensor, sample.ends):
-        value = min(sample.ends) if -min(sample.ends) > max(sample.ends) else max(sample.ends)
-        raise UserError(f"{where} {fill}: --{scene.role}-nodata {value:g}")
+    if fill := tell_fill(sample, sensor, chips=False):
+        raise UserError(f"{where} {fill}")
     wrong, doubt = judge_values([sample], sensor, chips=False)
     if wrong:
         raise UserError(f"{where}: {wrong}")

@@ -32,7 +32,7 @@ from rasterio.windows import Window, from_bounds
 from scipy.special import expit
 
 from .compare import finished, gather_runs
-from .config import UserError
+from .config import UserError, read_record, sha256_of_file
 from .inputs import open_raster
 from .labels import read_polygons
 from .map_files import NODATA, sites_path
@@ -360,13 +360,16 @@ def check_places(
             )
 
 
-def write_labels(out: Path, *tables: GeoDataFrame) -> None:
-    "Write the label file, and what is no mine beside it, each whole or not at all."
-    paths = [out, no_mines_file(out)][: len(tables)]
+def write_labels(
+    paths: Sequence[Path],  # the label file, and what is no mine beside it
+    make: Callable[[], Sequence[GeoDataFrame]],  # called when nobody else writes them
+) -> None:
+    "Write a review's files, each whole or not at all."
+    out = paths[0]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with own_files(paths) as own:
-            for path, table in reversed(list(zip(paths, tables, strict=True))):
+            for path, table in reversed(list(zip(paths, make(), strict=True))):
                 with own.file(path.absolute()) as new:
                     table.to_file(new, driver="GPKG", layer="labels", geometry_type="Unknown")
     except (OSError, DataSourceError, DataLayerError) as error:
@@ -374,6 +377,21 @@ def write_labels(out: Path, *tables: GeoDataFrame) -> None:
             f"{out}: cannot be written ({error}), so the mark was not kept: free some space "
             "or choose another folder"
         ) from error
+
+# %% ../nbs/70_review.ipynb #db5219f9
+def refuse_older(sites: Path, map_path: Path) -> None:
+    "Refuse sites that were found on another map than the one that is there now."
+    kept = [one["about"] for one in read_record(sites).get(sites.name, []) if one["about"]]
+    if kept:  # the latest first
+        same = kept[0]["plan"]["files"][0] == sha256_of_file(map_path)
+    else:
+        same = sites.stat().st_mtime_ns >= map_path.stat().st_mtime_ns
+    if not same:
+        raise UserError(
+            f"{sites}: {map_path.name} has been made anew since these sites were found on it: "
+            f"asm-mapping polygons {map_path} --out {sites} --min-area-ha 0.1 --overwrite, "
+            "or name the file of sites that you mean"
+        )
 
 # %% ../nbs/70_review.ipynb #a4ef05ac
 AT_ONCE = 5e7  # pixels of a map whose sites are found while one waits
@@ -385,6 +403,8 @@ def open_sites(
 ) -> GeoDataFrame:  # id, area_ha, geometry; no rows where they are not known
     "Read a map's sites, or find them."
     own = sites_path(Path(map_path))
+    if not sites and own.exists():
+        refuse_older(own, Path(map_path))
     if sites or own.exists():
         return read_sites(Path(sites or own))
     grid = open_map(map_path).grid
@@ -410,6 +430,10 @@ class Review:
     def __post_init__(self) -> None:
         if self.out.suffix != ".gpkg":
             raise UserError(f"{self.out}: labels are written as a GeoPackage: end it in .gpkg")
+        self.read()
+
+    def read(self) -> None:
+        "Take the marks that are kept; those of another map or dataset are a UserError."
         if len(self.places):  # the sites of a large map may not be known
             check_places(self.out, self.places)
         self.marks = read_marks(self.out)
@@ -429,12 +453,15 @@ class Review:
                 f"{name}: nobody knows where it lies, so no label file can keep its mark: give "
                 "its masks a CRS, or the map its sites"
             )
-        before = dict(self.marks)
-        self.marks.pop(name, None)
-        if verdict:
-            self.marks[name] = verdict, note
+        before, change = self.marks, {name: (verdict, note)} if verdict else {}
+
+        def changed() -> list[GeoDataFrame]:  # another window may have marked meanwhile
+            self.read()
+            self.marks = {key: one for key, one in self.marks.items() if key != name} | change
+            return marked_tables(self)
+
         try:
-            self.save()
+            write_labels(self.paths, changed)
         except BaseException:
             self.marks = before
             raise
@@ -445,12 +472,18 @@ class Review:
         "Say how many marks are kept, and where."
         return f"{len(self.marks)} mark{'s' * (len(self.marks) != 1)} in {self.out}"
 
-    def save(self) -> None:
-        "Write the label file."
-        if self.sites is not None:
-            write_labels(self.out, *marked_sites(self.sites, self.marks))
-        elif self.drawn is not None and self.chips is not None:
-            write_labels(self.out, marked_chips(self.drawn(), self.chips, self.marks))
+    @property
+    def paths(self) -> list[Path]:
+        "Name the files that keep the marks."
+        return [self.out] if self.sites is None else [self.out, no_mines_file(self.out)]
+
+# %% ../nbs/70_review.ipynb #35cad2ad
+def marked_tables(review: Review) -> list[GeoDataFrame]:  # one for each of its paths
+    "Lay out what a review's files hold."
+    if review.sites is not None:
+        return [*marked_sites(review.sites, review.marks)]
+    assert review.drawn is not None and review.chips is not None, "it has chips or sites"
+    return [marked_chips(review.drawn(), review.chips, review.marks)]
 
 # %% ../nbs/70_review.ipynb #e16c83b1
 def labels_before(store: Store, labels: str | Path) -> GeoDataFrame:  # rows of a label file

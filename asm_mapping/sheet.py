@@ -6,7 +6,8 @@
 __all__ = ['NO_BAND', 'words_of', 'same_band', 'match_bands', 'north_up', 'refuse_points', 'Held', 'Sheet', 'own_scaling',
            'find_bands', 'naming', 'describe', 'reaches_its_end', 'open_sheet', 'refuse_lacking', 'nodata_pixels',
            'Pixels', 'take', 'understand', 'open_chip', 'read_chip', 'Spread', 'measure_spread', 'judge_values',
-           'advise', 'opened', 'close_opened', 'LostBlock', 'read_sheet', 'read_twice', 'block_sides', 'salvage']
+           'advise', 'tell_fill', 'opened', 'close_opened', 'LostBlock', 'read_sheet', 'read_twice', 'block_sides',
+           'salvage']
 
 # %% ../nbs/10_sheet.ipynb #6b787417
 import math
@@ -37,6 +38,7 @@ from asm_mapping.sensors import (
     implausible,
     meant_instead,
     same_numbers,
+    undeclared_fill,
 )
 
 # %% ../nbs/10_sheet.ipynb #d53e799c
@@ -315,12 +317,12 @@ def refuse_lacking(sheets: Sequence[Sheet], sensor: Sensor) -> None:
 def nodata_pixels(
     values: np.ndarray,  # (band, row, column), file values
     nodata: tuple[float, ...],  # file values that mean no data
-    role: str,  # optical: all bands must be nodata; sar: one is enough
+    role: str,  # optical: 0 must be in all bands; else one band is enough
 ) -> np.ndarray:  # (row, column), bool
     "Find the pixels that hold a nodata value."
-    together = np.all if role == "optical" else np.any
     found = np.zeros(values.shape[1:], dtype=bool)
     for value in nodata:
+        together = np.all if role == "optical" and value == 0 else np.any
         found |= together(values == value, axis=0)
     return found
 
@@ -418,6 +420,13 @@ class Spread(NamedTuple):
     median: np.ndarray  # (band,)
     ends: tuple[float, float]
     zeros: float  # share of pixels that are exactly 0 in all bands
+    alike: float  # share of pixels that hold the end farther from 0
+
+    @property
+    def farthest(self) -> float:
+        "Return the end that is farther from 0."
+        low, high = self.ends
+        return low if -low > high else high
 
 
 def measure_spread(
@@ -436,7 +445,8 @@ def measure_spread(
     if rest is values and not seen.all():
         rest = np.where(seen, values, part[0, 0])
     zeros = float((part == 0).all(axis=0).mean())
-    return Spread(np.median(part, axis=1), (float(rest.min()), float(rest.max())), zeros)
+    spread = Spread(np.median(part, axis=1), (float(rest.min()), float(rest.max())), zeros, 0)
+    return spread._replace(alike=float((part == spread.farthest).any(axis=0).mean()))
 
 # %% ../nbs/10_sheet.ipynb #4164d93a
 def judge_values(
@@ -482,6 +492,19 @@ def advise(sensor: Sensor, median: np.ndarray, ends: tuple[float, float], chips:
         f'it could be {told}: write them and base = "{base}", one a line, into SENSOR.toml '
         f"and give --{role}-sensor SENSOR.toml"
     )
+
+# %% ../nbs/10_sheet.ipynb #12cbd75e
+def tell_fill(seen: Spread, sensor: Sensor, chips: bool) -> str:  # empty: nothing to tell
+    "Tell of values that nobody measured, and how to declare them; not of another scale."
+    why = undeclared_fill(sensor, seen.ends)
+    numbers = sensor, seen.median, seen.ends
+    if not why or (seen.alike < 0.05 and implausible(*numbers) and meant_instead(*numbers)):
+        return ""
+    value = seen.farthest
+    whole = value == round(value) and abs(value) < 2**63
+    told = str(round(value)) if whole else repr(value)
+    key = f"nodata = {told} under [{sensor.role}]"
+    return f"{why}: {key if chips else f'--{sensor.role}-nodata {told}'}"
 
 # %% ../nbs/10_sheet.ipynb #9e3e7b8d
 _kept = threading.local()  # open files of this thread, the latest last

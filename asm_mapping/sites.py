@@ -116,7 +116,8 @@ def assign_pairs(
         columns, column = np.unique(j[group], return_inverse=True)
         worth = np.zeros((len(rows), len(columns)))
         which = np.full(worth.shape, -1)
-        worth[row, column], which[row, column] = 1 + score[able[group]], able[group]
+        one = min(worth.shape)  # a pair more outweighs every score
+        worth[row, column], which[row, column] = one + score[able[group]], able[group]
         chosen = which[linear_sum_assignment(worth, maximize=True)]
         made[chosen[chosen >= 0]] = True
     return made
