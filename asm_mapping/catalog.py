@@ -69,7 +69,7 @@ from .grid import Grid, aligned_grid, cut, nearest_ratio, pixel_shift, warp
 from .processes import told_late
 from .sensors import Sensor, check_derived, sensor_from, undeclared_fill
 from asm_mapping.sheet import (
-    MEASURED,
+    MEASURABLE,
     Pixels,
     Sheet,
     Spread,
@@ -596,7 +596,7 @@ def note_reading(record: ChipRecord, role: str, sheet: Sheet, files: RoleFiles) 
         scale, offset = sheet.scaling
         record.notes.append((role, f"are read by their own scale {scale:g}, offset {offset:g}"))
     more = files.nodata is not None and {*sheet.nodata} != {files.nodata}
-    each = role == "optical" and listed > 1 and not {*sheet.nodata} <= {*MEASURED}
+    each = role == "optical" and listed > 1 and not {*sheet.nodata} <= {*MEASURABLE}
     if sheet.bands != plain or sheet.recode or sheet.masked or more or each:
         seen = sheet.bands, sheet.recode, sheet.masked, sheet.nodata
         record.readings.append(f"{record.files[role]} {seen}{' in any band' * each}")

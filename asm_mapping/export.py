@@ -25,7 +25,7 @@ from .engines import quiet
 from .lean import MASKED, lean
 from .outputs import claim
 from .sensors import LINEAR, Sensor, channel_ranges, derived_channels, linear_to_db
-from .sheet import MEASURED
+from .sheet import MEASURABLE
 from .unet import DEPTH
 
 # %% ../nbs/49_export.ipynb #f3c308d7
@@ -48,7 +48,7 @@ class FileChannels(nn.Module):
         seen = torch.isfinite(values).all(dim=1, keepdim=True)
         if self.sensor.nodata is not None:  # as `sheet.nodata_pixels` finds it
             there = values != self.sensor.nodata
-            both = self.sensor.role == "optical" and self.sensor.nodata in MEASURED
+            both = self.sensor.role == "optical" and self.sensor.nodata in MEASURABLE
             together = torch.any if both else torch.all
             seen = seen & together(there, dim=1, keepdim=True)
         bands = torch.where(seen, values, torch.ones_like(values))
