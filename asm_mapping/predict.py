@@ -563,7 +563,11 @@ def check_plan(kept: dict, plan: dict, out: Path) -> None:
     "Refuse to go on with blocks that were computed otherwise; each difference is named."
     names = [name for name in {**kept, **plan} if kept.get(name) != plan.get(name)]
     if names:
-        told = "; ".join(f"{n}: was {kept.get(n)}, is {plan.get(n)}"[:200] for n in names)
+        both = {name: (kept.get(name), plan.get(name)) for name in names}
+        for name, (was, now) in both.items():
+            if isinstance(was, dict) and isinstance(now, dict):  # of many files, those that do
+                both[name] = dict(was.items() - now.items()), dict(now.items() - was.items())
+        told = "; ".join(f"{n}: was {was}, is {now}"[:400] for n, (was, now) in both.items())
         raise UserError(
             f"{out} was begun with other settings or files ({told}): --overwrite starts it "
             "anew, the earlier options go on, and another --out does neither"
