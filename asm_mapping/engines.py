@@ -520,8 +520,9 @@ def compiler(
 
 # %% ../nbs/41_engines.ipynb #669532e4
 def cores() -> int:
-    "Count physical cores."
-    return psutil.cpu_count(logical=False) or 1
+    "Count the physical cores that this process may use."
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return min(psutil.cpu_count(logical=False) or 1, len(allowed) or 2**16)
 
 
 def open_engine(

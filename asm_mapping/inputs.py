@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_BANDS', 'BLOCK_BYTES', 'CHIP_BYTES', 'RASTERS', 'CHIPS', 'SCENES', 'OVERVIEWS', 'BESIDE_SHAPES', 'BESIDE_SQLITE',
            'FIRST_TABLE', 'MOST_FILES', 'WITH_SHAPES', 'SHAPES', 'GEOPACKAGES', 'check_block', 'raster_kind',
-           'check_proj', 'open_raster', 'unreadable', 'files_behind', 'files_in', 'parts_of', 'in_folder',
+           'check_proj', 'open_raster', 'unreadable', 'files_behind', 'sources_of', 'files_in', 'parts_of', 'in_folder',
            'check_shapes']
 
 # %% ../nbs/06_inputs.ipynb #3fce8fa6
@@ -445,6 +445,15 @@ def files_behind(paths: Iterable[Path]) -> list[Path]:  # the paths themselves, 
             with suppress(UserError, RasterioError), open_raster(path) as source:
                 left += map(Path, source.files)
     return list(found)
+
+# %% ../nbs/06_inputs.ipynb #6915dc2b
+def sources_of(path: Path) -> list[Path]:  # the path itself first
+    "List the files whose pixels a raster has: itself and, of a VRT, the files behind it."
+    with open_raster(path) as source:
+        if source.driver != "VRT":
+            return [path]
+    files, beside = filter(os.path.isfile, files_behind([path])), (".aux.xml", *OVERVIEWS[:2])
+    return [one for one in files if not one.name.endswith(beside)]
 
 # %% ../nbs/06_inputs.ipynb #f1eace1f
 BESIDE_SHAPES = (".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".idm", ".ind")

@@ -61,6 +61,7 @@ from asm_mapping.inputs import (
     files_behind,
     open_raster,
     parts_of,
+    sources_of,
     unreadable,
 )
 from asm_mapping.mosaic import (
@@ -1029,7 +1030,7 @@ def chips_plan(scenes: Scenes, told: dict[str, Any]) -> str:  # hash
     "Gather everything that decides a dataset's chips."
     seen = {}
     for role, scene in scenes.images.items():
-        files = [(str(sheet.path), sheet.path.stat()) for sheet in scene.sheets]
+        files = [(str(path), path.stat()) for s in scene.sheets for path in sources_of(s.path)]
         marks = [(path, state.st_size, state.st_mtime_ns) for path, state in files]
         bands = [str((sheet.bands, sheet.nodata)) for sheet in scene.sheets]
         seen[role] = {"files": marks, "bands": bands, "sensor": scene.sensor.model_dump()}

@@ -26,6 +26,7 @@ class Lattice:
     overlap: int = 64  # pixels that neighbouring windows share
     side: int = 2  # windows along a block's side
     scene: Grid | None = None  # whose edges cut windows, on the same pixels; None: the map's
+    ratio: int = 1  # pixels along a radar pixel's side, where the scene is radar alone
 
     @property
     def stride(self) -> int:
@@ -35,7 +36,10 @@ class Lattice:
     @property
     def corner(self) -> tuple[int, int]:  # row, column
         "The grid's first pixel, counted from the CRS's origin."
-        return first_pixel(self.grid)
+        scene = self.scene or self.grid
+        row, column = first_pixel(scene, self.ratio)
+        right, down = ~scene.transform * (self.grid.transform * (0, 0))
+        return row + round(down), column + round(right)
 
     def span(self, axis: int) -> tuple[int, int]:  # first window, one after the last
         "Which windows are needed along rows (0) or columns (1)."
@@ -51,10 +55,12 @@ class Lattice:
         return [(row, column) for row in rows for column in columns]
 
 
-def first_pixel(grid: Grid) -> tuple[int, int]:  # row, column
-    "Count a grid's first pixel from the CRS's origin."
-    turn = grid.transform
-    return round(turn.f / turn.e), round(turn.c / turn.a)
+def first_pixel(grid: Grid, ratio: int = 1) -> tuple[int, int]:  # row, column
+    "Count a grid's first pixel from the CRS's origin, in steps of whole radar pixels."
+    turn = grid.transform  # a quarter, so that grids offset by half a pixel are all cut alike
+    places = turn.f / turn.e, turn.c / turn.a
+    row, column = (int(np.floor(place / ratio + 0.25)) * ratio for place in places)
+    return row, column
 
 # %% ../nbs/43_lattice.ipynb #1daf53d0
 def block_windows(lattice: Lattice, block: int, axis: int) -> range:
@@ -76,7 +82,7 @@ def kept_part(lattice: Lattice, number: int, axis: int) -> slice:  # pixels of t
     "Say which part of a window is asked for along an axis, in quarters of its side."
     scene, px = lattice.scene or lattice.grid, lattice.px
     step = max(64, px // 256 * 64)  # what every network can halve
-    start = first_pixel(scene)[axis] - number * lattice.stride
+    start = first_pixel(scene, lattice.ratio)[axis] - number * lattice.stride
     stop = start + (scene.height, scene.width)[axis]
     return slice(max(0, start // step * step), min(px, -(-stop // step) * step))
 

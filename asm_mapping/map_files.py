@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['ONE', 'LAYERS', 'NODATA', 'CLASS_COLOURS', 'DESCRIPTIONS', 'RAMPS', 'PALETTES', 'DOCTYPE', 'QGIS', 'OUTLINE', 'SHOWN',
-           'LAYER_NAMES', 'SEEN_FIRST', 'MapWork', 'block_path', 'Canvas', 'save_block', 'load_block', 'whole_blocks',
-           'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte', 'unwritable',
-           'check_whole', 'overview_factors', 'finish_layer', 'raster_style', 'style_document', 'style_paths',
-           'project_path', 'write_styles', 'sites_style', 'layer_id', 'project_layer', 'told_crs', 'write_project',
-           'MapSummary', 'sites_path', 'summary_path', 'read_summary']
+           'LAYER_NAMES', 'SEEN_FIRST', 'MapWork', 'block_path', 'Canvas', 'save_block', 'drop_damaged', 'load_block',
+           'whole_blocks', 'on_map', 'seen_by', 'area_mask', 'layer_path', 'draft', 'write_drafts', 'to_byte',
+           'unwritable', 'check_whole', 'overview_factors', 'finish_layer', 'raster_style', 'style_document',
+           'style_paths', 'project_path', 'write_styles', 'sites_style', 'layer_id', 'project_layer', 'told_crs',
+           'write_project', 'MapSummary', 'sites_path', 'summary_path', 'read_summary']
 
 # %% ../nbs/44_map_files.ipynb #9623d7cf
 import json
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,6 +87,21 @@ def save_block(canvas: Canvas, path: Path) -> None:
         # NumPy's stub takes each of the names for allow_pickle
         np.savez(partial, losses=np.array(told), **kept)  # type: ignore[arg-type]
 
+
+def drop_damaged(job: MapWork) -> list[str]:  # names of the files
+    "Remove the blocks whose files are empty, cut off or changed: they are made anew."
+    dropped = []
+    for path in sorted(job.work.glob("block_*.npz")):
+        try:
+            with zipfile.ZipFile(path) as kept:
+                whole = kept.testzip() is None
+        except (zipfile.BadZipFile, EOFError, OSError):
+            whole = False
+        if not whole:
+            path.unlink()
+            dropped.append(path.name)
+    return dropped
+
 # %% ../nbs/44_map_files.ipynb #2401564f
 def load_block(job: MapWork, block: tuple[int, int], name: str) -> np.ndarray:  # (row, column)
     "Read one layer of a block; zeros where the block is empty."
@@ -135,9 +151,9 @@ def on_map(
     return part, Window(column + left, row + top, part.shape[-1], part.shape[-2])
 
 
-def seen_by(job: MapWork, sensors: np.ndarray) -> np.ndarray:  # bool
-    "Say where the map has an answer: where a sensor that a network uses is valid."
-    bits = sum(bit for role, bit in (("optical", 1), ("sar", 2)) if role in job.used)
+def seen_by(used: Iterable[str], sensors: np.ndarray) -> np.ndarray:  # bool
+    "Say where a map or a network has an answer: where a sensor that it uses is valid."
+    bits = sum(bit for role, bit in (("optical", 1), ("sar", 2)) if role in used)
     return (sensors & bits) > 0
 
 
@@ -187,35 +203,31 @@ def draft(job: MapWork, layer: str) -> Any:
 # %% ../nbs/44_map_files.ipynb #e65e83d2
 def write_drafts(job: MapWork, level: int) -> dict[str, int]:  # pixels mapped, positive
     "Write the layers as plain tiled files; count as we go."
-    drafts = {layer: draft(job, layer) for layer in LAYERS[:3]}
+    drafts = [draft(job, layer) for layer in LAYERS[: 3 + job.spread]]
+    sums = [whole_blocks(job, name) for name in ("total", "spread")[: 1 + job.spread]]
     counts = {"pixels": 0, "positive": 0}
     try:
-        for row, column, total, sensors in whole_blocks(job, "total"):
-            part = on_map(row, column, np.stack([total, sensors]), job.lattice.grid)
+        for (row, column, total, sensors), *more in zip(*sums, strict=True):
+            found = np.stack([sensors, total, *(spread for _, _, spread, _ in more)])
+            part = on_map(row, column, found, job.lattice.grid)
             if part is None:
                 continue
-            (total, sensors), window = part
+            (sensors, *shares), window = part
             inside = area_mask(job, window)
             sensors = np.where(inside, sensors, 0) if inside is not None else sensors
-            seen = seen_by(job, sensors)
-            value = np.where(seen, to_byte(total), NODATA).astype(np.uint8)
+            seen = seen_by(job.used, sensors)
+            value, *spread = (
+                np.where(seen, to_byte(share), NODATA).astype(np.uint8) for share in shares
+            )
             positive = np.where(seen, value >= level, NODATA).astype(np.uint8)
-            layers = (value, positive, sensors.astype(np.uint8))
-            for layer, array in zip(LAYERS[:3], layers, strict=True):
-                drafts[layer].write(array, 1, window=window)
+            layers = value, positive, sensors.astype(np.uint8), *spread
+            for made, layer in zip(drafts, layers, strict=True):
+                made.write(layer, 1, window=window)
             counts["pixels"] += int(seen.sum())
             counts["positive"] += int((positive == 1).sum())
     finally:
-        for made in drafts.values():
+        for made in drafts:
             made.close()
-    if job.spread:
-        with draft(job, "_spread") as made:
-            for row, column, total, sensors in whole_blocks(job, "spread"):
-                part = on_map(row, column, np.stack([total, sensors]), job.lattice.grid)
-                if part is not None:
-                    (total, sensors), window = part
-                    value = np.where(seen_by(job, sensors), to_byte(total), NODATA)
-                    made.write(value.astype(np.uint8), 1, window=window)
     return counts
 
 

@@ -8,7 +8,7 @@ __all__ = ['RECIPE', 'CACHE_MB', 'ONE_AT_A_TIME', 'UNPLANNED', 'MapSettings', 'm
            'read_role', 'read_tile', 'make_batch', 'probabilities', 'add_tile', 'step_back', 'wanted_windows',
            'hold_block', 'open_engines', 'compute_blocks', 'file_mark', 'map_plan', 'begun_plan', 'check_plan',
            'open_inputs', 'check_dates', 'days_between', 'pixel_notes', 'prepare_map', 'threshold_notes',
-           'compute_on_cluster', 'predict', 'map_layers', 'files_beside_map', 'settle_engine', 'check_disk',
+           'compute_on_cluster', 'predict', 'map_layers', 'files_beside_map', 'as_begun', 'settle_engine', 'check_disk',
            'check_engine', 'left_blocks', 'begin_map', 'compute_rest', 'finished_before', 'finish_map']
 
 # %% ../nbs/46_predict.ipynb #89beed37
@@ -55,9 +55,16 @@ from asm_mapping.config import (
     write_json,
 )
 from .dataset import ahead, physical, to_channels
-from .engines import Engine, load_int8_card, open_engine, pick_engine, why_not
+from asm_mapping.engines import (
+    Engine,
+    cores,
+    load_int8_card,
+    open_engine,
+    pick_engine,
+    why_not,
+)
 from .grid import Grid, aligned_grid, ground_pixel, on_reference
-from .inputs import files_behind, open_raster
+from .inputs import files_behind, open_raster, sources_of
 from .labels import grid_box, onto_grid
 
 # %% ../nbs/46_predict.ipynb #b7d0c611
@@ -76,11 +83,13 @@ from asm_mapping.map_files import (
     MapSummary,
     MapWork,
     block_path,
+    drop_damaged,
     finish_layer,
     layer_path,
     project_path,
     read_summary,
     save_block,
+    seen_by,
     style_paths,
     summary_path,
     unwritable,
@@ -379,12 +388,17 @@ def add_tile(canvas: Canvas, job: Job, tile: Tile, found: np.ndarray | None) -> 
     canvas.losses += tile.losses
     if found is not None:
         weight = weights[0][:, None] * weights[1]
-        canvas.total[*place] += found.mean(axis=0) * weight
+        able = np.stack([seen_by(card.roles, tile.sensors) for card in job.cards])
+        able |= ~able.any(axis=0)  # what none of them sees is no data in the end
+        canvas.total[*place] += found.mean(axis=0, where=able) * weight
         if canvas.spread is not None:
-            canvas.spread[*place] += found.std(axis=0) * weight
+            canvas.spread[*place] += found.std(axis=0, where=able) * weight
 
 # %% ../nbs/46_predict.ipynb #a6d5d794
-RECIPE = 3  # of the arithmetic: blocks that were made by another are not joined
+# Of the arithmetic: blocks that were made by another are not joined. 4: a model of an ensemble
+# says nothing without a sensor of its own; windows begin with radar pixels if radar is alone,
+# and on one lattice for all cuts of grids that lie half a pixel off the origin.
+RECIPE = 4
 CACHE_MB = 32  # of blocks that GDAL keeps decoded
 
 
@@ -429,14 +443,28 @@ def hold_block(job: Job, block: tuple[int, int]) -> list[tuple]:  # what `read_t
 ONE_AT_A_TIME = threading.Lock()  # a worker's tasks share its engines and threads
 
 
-@lru_cache(maxsize=2)
 def open_engines(
     models: tuple[Path, ...],
     name: str,
     threads: int,
     gpu: int = 0,  # which of the machine's, for an engine that takes one
 ) -> tuple[Engine, ...]:
-    "Open every model of an ensemble; kept for the next block."
+    "Open every model of an ensemble; kept for the next block, as long as they stay the same."
+    marks = [load_card(model).weights_sha256 for model in models]
+    if name == "int8":
+        marks += [sha256_of(load_int8_card(model).files) for model in models]
+    return _opened(models, name, threads, gpu, tuple(marks))
+
+
+@lru_cache(maxsize=2)
+def _opened(
+    models: tuple[Path, ...],
+    name: str,
+    threads: int,
+    gpu: int,
+    marks: tuple[str, ...],  # of the weights: those of a folder may be others tomorrow
+) -> tuple[Engine, ...]:
+    "Open every model of an ensemble."
     return tuple(open_engine(model, name, threads=threads, gpu=gpu) for model in models)
 
 # %% ../nbs/46_predict.ipynb #ea29245d
@@ -497,8 +525,9 @@ UNPLANNED = ("workers", "scheduler", "runs", "out", "overwrite")  # no byte depe
 
 def map_plan(settings: MapSettings, job: Job) -> dict[str, Any]:
     "Gather everything that decides the map's bytes."
-    grid = job.lattice.grid
-    files = [(role, sheet.path) for role, scene in job.scenes.items() for sheet in scene.sheets]
+    grid, given = job.lattice.grid, {p.absolute(): p for p in settings.optical + settings.sar}
+    sheets = [(role, sheet.path) for role, s in job.scenes.items() for sheet in s.sheets]
+    files = [(role, path) for role, sheet in sheets for path in sources_of(sheet)]
     asked = settings.model_dump(mode="json", exclude={*UNPLANNED})
     asked |= {"gpu": gpu_name()} if job.engine == "cuda" else {}
     if not settings.threshold_for:
@@ -515,7 +544,7 @@ def map_plan(settings: MapSettings, job: Job) -> dict[str, Any]:
         "models": [card.weights_sha256 for card in job.cards],
         "engine": job.engine,
         "threads": job.threads,
-        "inputs": {f"{role} {path}": file_mark(path) for role, path in files},
+        "inputs": {f"{role} {given.get(path, path)}": file_mark(path) for role, path in files},
         "bands": {r: str([x.bands for x in s.sheets]) for r, s in job.scenes.items()},
         "area": None if job.area is None else hashlib.sha256(job.area).hexdigest(),
         "grid": [
@@ -534,7 +563,11 @@ def check_plan(kept: dict, plan: dict, out: Path) -> None:
     "Refuse to go on with blocks that were computed otherwise; each difference is named."
     names = [name for name in {**kept, **plan} if kept.get(name) != plan.get(name)]
     if names:
-        told = "; ".join(f"{n}: was {kept.get(n)}, is {plan.get(n)}"[:200] for n in names)
+        both = {name: (kept.get(name), plan.get(name)) for name in names}
+        for name, (was, now) in both.items():
+            if isinstance(was, dict) and isinstance(now, dict):  # of many files, those that do
+                both[name] = dict(was.items() - now.items()), dict(now.items() - was.items())
+        told = "; ".join(f"{n}: was {was}, is {now}"[:400] for n, (was, now) in both.items())
         raise UserError(
             f"{out} was begun with other settings or files ({told}): --overwrite starts it "
             "anew, the earlier options go on, and another --out does neither"
@@ -556,6 +589,9 @@ def open_inputs(settings: MapSettings, cards: list[Card]) -> tuple[dict[str, Sce
         bands = getattr(settings, f"{role}_bands")
         scenes[role] = open_scene(role, paths, sensor, bands=bands, order=order, nodata=nodata)
         told += check_range(scenes[role], cards)
+        sheets = scenes[role].sheets  # workers may stand in another folder
+        sheets = tuple(replace(sheet, path=sheet.path.absolute()) for sheet in sheets)
+        scenes[role] = replace(scenes[role], sheets=sheets)
     if not scenes:
         wanted = " and ".join(sorted({role for card in cards for role in card.roles}))
         raise UserError(f"the run maps with {wanted}, and no such scene was given")
@@ -620,8 +656,9 @@ def prepare_map(settings: MapSettings) -> tuple[Job, list[str]]:  # warnings
     lattice = Lattice(
         grid if area is None else crop_to(grid, area),
         px=settings.px, overlap=settings.overlap, side=settings.side, scene=grid,
+        ratio=1 if "optical" in scenes else cards[0].ratio,
     )  # fmt: skip
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
+    threads = settings.threads or max(1, cores() // settings.workers)
     used = {role for card in cards for role in card.roles}
     return Job(
         work_folder(settings.out), lattice, None if area is None else area.wkb,
@@ -685,9 +722,13 @@ def predict(
     files = [sheet.path for scene in job.scenes.values() for sheet in scene.sheets]
     inputs = files_behind([*given, *files])
     with claim(settings.out, beside, inputs=inputs, overwrite=settings.overwrite) as own:
-        if finished_before(settings, job):
+        if finished := finished_before(settings, job):
             say(f"{settings.out} is already there, made with the same plan")
-            shutil.rmtree(own.work, ignore_errors=True)  # of one killed at its very end
+            if begun_plan(own.work) in (None, finished):
+                shutil.rmtree(own.work, ignore_errors=True)  # of one killed at its very end
+            else:
+                say(f"what was begun with other settings is kept in {own.work}: the command "
+                    "with --overwrite that began it goes on")  # fmt: skip
             summary = read_summary(settings.out)
             level = round(summary.threshold * MAP_STEPS)
             write_styles(own, job.lattice.grid, level, map_layers(settings), missing=True)
@@ -717,13 +758,19 @@ def files_beside_map(settings: MapSettings) -> list[Path]:
     return [*paths, *style_paths(out, layers), project_path(out), summary_path(out)]
 
 # %% ../nbs/46_predict.ipynb #3f43de94
+def as_begun(settings: MapSettings, job: Job, engine: str, threads: int) -> Job:
+    "Take a begun map's engine and threads where nobody asked for others."
+    engine = engine if settings.engine == "auto" else job.engine
+    return replace(job, engine=engine, threads=settings.threads or threads or job.threads)
+
+
 def settle_engine(settings: MapSettings, job: Job, say: Callable[[str], None]) -> Job:
     "Take the engine that was asked for, that a begun map has, or the fastest that agrees."
     kept, named = begun_plan(job.work), settings.engine != "auto"
     if named:
         check_engine(job)
     if kept is not None:
-        begun = job if named else replace(job, engine=kept.get("engine", ""))
+        begun = as_begun(settings, job, kept.get("engine", ""), kept.get("threads", 0))
         plan = map_plan(settings, begun)
         if plan == kept:
             return begun
@@ -777,6 +824,8 @@ def begin_map(settings: MapSettings, job: Job, say: Callable[[str], None]) -> di
     check_engine(job)
     plan = map_plan(settings, job)
     job.work.mkdir(exist_ok=True)
+    if damaged := drop_damaged(job):
+        say(f"{', '.join(damaged)}: damaged, as by a loss of power; made anew")
     left, number = len(left_blocks(job)), len(job.lattice.blocks())
     check_disk(job, left / number)
     write_json(job.work / "plan.json", plan)
@@ -804,26 +853,26 @@ def compute_rest(job: Job, rest: list[tuple[int, int]], settings: MapSettings) -
             compute_blocks(job, rest, told)
 
 # %% ../nbs/46_predict.ipynb #47015991
-def finished_before(settings: MapSettings, job: Job) -> bool:
-    "Tell whether the map is there, made with this plan; one that is not whole is a UserError."
+def finished_before(settings: MapSettings, job: Job) -> dict | None:  # its plan
+    "Find the map that is there, made with this plan; one that is not whole is a UserError."
     if settings.overwrite or not settings.out.is_file():
-        return False
+        return None
     try:
         with open_raster(settings.out) as made:
             tags = made.tags()
     except UserError:
-        return False
-    engine = tags.get("ASM_ENGINE", "") if settings.engine == "auto" else job.engine
-    plan = map_plan(settings, replace(job, engine=engine))
+        return None
+    made_with = tags.get("ASM_ENGINE", ""), int(tags.get("ASM_THREADS", 0))
+    plan = map_plan(settings, as_begun(settings, job, *made_with))
     if tags.get("ASM_PLAN") != sha256_of(plan):
-        return False
+        return None
     for path in files_beside_map(settings):
         if not path.exists() and path.suffix not in (".qml", ".qgs"):  # which are soon made
             raise UserError(
                 f"{path} is missing beside {settings.out}, which is there, made with the same "
                 "plan: --overwrite makes all of it again"
             )
-    return True
+    return plan
 
 # %% ../nbs/46_predict.ipynb #dc51402b
 def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float) -> MapSummary:
@@ -845,6 +894,7 @@ def finish_map(own: Claim, job: Job, plan: dict, told: list[str], started: float
         "ASM_THRESHOLD": f"{level / MAP_STEPS:g}",
         "ASM_TARGET": job.cards[0].target,
         "ASM_ENGINE": job.engine,
+        "ASM_THREADS": str(job.threads),
         "ASM_VERSION": plan["version"],
         "ASM_PLAN": sha256_of(plan),
     }
