@@ -156,6 +156,10 @@ def truth_of(how: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         valid &= ~gone["nan"]
     numbers = numbers.astype(kind)
     valid &= ~(numbers == 0).all(axis=0) if role == "optical" else True
+    for value in (how["tag"], how["person"]):  # some pixels hold it by chance
+        if value is not None:
+            alike, measurable = numbers == value, role == "optical" and value in (0, 255)
+            valid &= ~(alike.all(axis=0) if measurable else alike.any(axis=0))
     if how["masked"] or how["alpha"]:
         valid &= ~gone["mask"]
     how |= {"scale": scale, "offset": offset, "gone": gone["mask"]}
