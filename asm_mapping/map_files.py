@@ -261,11 +261,12 @@ def finish_layer(own: Claim, job: MapWork, layer: str, tags: dict[str, str]) -> 
     work = job.work / f"draft{layer}.tif"
     mean = layer in ("", "_spread")  # of classes the nearest: rare ones stay
     resampling = Resampling.average if mean else Resampling.nearest
-    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), rasterio.open(work, "r+") as made:
+    env = rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS", GDAL_CACHEMAX=64)  # MB
+    with env, rasterio.open(work, "r+") as made:
         made.update_tags(**tags)
         made.build_overviews(overview_factors(made.shape), resampling)
     check_whole(work)
-    with own.file(layer_path(own.out, layer)) as new:
+    with env, own.file(layer_path(own.out, layer)) as new:
         rasterio.shutil.copy(
             work, new, driver="COG", blocksize=512, compress="deflate", level=1,
             bigtiff="if_safer", num_threads="all_cpus",
