@@ -183,9 +183,12 @@ def begins_with(settings: RunSettings, store: Store) -> dict[str, Any]:  # plain
     return plain({"data": store.key, "seen": seen, "pretrained": pretrained})
 
 
-def changed_inputs(folder: Path, settings: RunSettings, store: Store) -> list[str]:
+def changed_inputs(
+    folder: Path,
+    now: dict[str, Any],  # from `begins_with`
+) -> list[str]:
     "Name what a run began with and is otherwise now; what it did not note counts as equal."
-    before, now = read_json(folder / RunFile.PROVENANCE), begins_with(settings, store)
+    before = read_json(folder / RunFile.PROVENANCE)
     changes = ["the data have changed since"] if before["data"] != now["data"] else []
     for role, theirs in before.get("seen", {}).items():
         if now["seen"].get(role, theirs) != theirs:
@@ -204,7 +207,8 @@ def reuse(folder: Path, settings: RunSettings, store: Store) -> bool:
     if not is_finished(folder):
         raise UserError(f"{folder} has no {RunFile.METRICS}, so it is no whole run: delete it")
     read_json(folder / RunFile.METRICS)  # of a time before records: at least it can be read
-    changes = changed_settings(folder, settings) + changed_inputs(folder, settings, store)
+    changes = changed_settings(folder, settings)
+    changes += changed_inputs(folder, begins_with(settings, store))
     if changes:
         raise UserError(
             f"{folder} is finished with other settings: {'; '.join(changes)}. "
@@ -356,10 +360,10 @@ def begin_by_hand(folder: Path, settings: RunSettings) -> None:
 
 def begin_on(folder: Path, store: Store, settings: RunSettings) -> None:
     "Note what a run begins with; checkpoints of other data go, a damaged one is told."
-    path = folder / RunFile.PROVENANCE
-    if path.exists() and changed_inputs(folder, settings, store):
+    path, now = folder / RunFile.PROVENANCE, begins_with(settings, store)
+    if path.exists() and changed_inputs(folder, now):
         shutil.rmtree(folder / RunFile.CHECKPOINTS, ignore_errors=True)
-    write_json(path, begins_with(settings, store))
+    write_json(path, now)
     for checkpoint in sorted(folder.glob(f"{RunFile.CHECKPOINTS}/*.ckpt")):
         if why := why_spoiled(checkpoint):
             raise UserError(
@@ -472,7 +476,7 @@ def check_same_contest(run: Run, folder: Path) -> None:
     theirs, ours = read_json(folder / RunFile.SETTINGS), run.settings.model_dump()
     differ = [n for n in ("fold", "seed", "encoder", "weights") if theirs[n] != ours[n]]
     differ = [f"it has other {', '.join(differ)}"] if differ else []
-    differ += changed_inputs(folder, run.settings, run.store)
+    differ += changed_inputs(folder, begins_with(run.settings, run.store))
     if (folder / RunFile.SPLITS).read_text() != (run.folder / RunFile.SPLITS).read_text():
         differ.append("its splits are others")
     if differ:
@@ -504,11 +508,11 @@ def finished_folds(
     store: Store,
 ) -> dict[tuple[int, str], Path]:  # (seed, fold): run folder
     "Find the finished folds of the same data, network and training."
-    folders = {}
+    folders, now = {}, begins_with(settings, store)
     for folder in fold_folders(arm):
         if is_partial(folder) or changed_settings(folder, settings, ELSEWHERE):
             continue
-        if not changed_inputs(folder, settings, store):
+        if not changed_inputs(folder, now):
             check_intact(folder)
             theirs = read_kept(folder, "settings")
             folders[theirs["seed"], theirs["fold"]] = folder
